@@ -1,0 +1,1 @@
+"""Fine land-surface temperature: the served computation, without torch."""

@@ -1,0 +1,1 @@
+"""Train AMUN, DyNet and RatioNet and export them as bundles."""
