@@ -15,7 +15,7 @@ IntArray = npt.NDArray[np.int32]
 BoolArray = npt.NDArray[np.bool_]
 
 Network = Callable[[Mapping[str, Array]], dict[str, Array]]
-"""One network: named input arrays in, named output arrays out. An onnxruntime session, a torch module or a plain function."""
+"""One network, named arrays in and out: an onnxruntime session, a torch module or a plain function."""
 
 
 @dataclass(frozen=True)

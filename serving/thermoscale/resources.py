@@ -6,6 +6,6 @@ _PACKAGE = Path(__file__).parent
 
 
 def resource_folder(name: str) -> Path:
-    """The folder ``name`` ("handlers" or "config"): inside the package when installed from a wheel, beside it in a checkout."""
+    """The folder "handlers" or "config": inside the package when installed from a wheel, beside it in a checkout."""
     inside = _PACKAGE / name
     return inside if inside.is_dir() else _PACKAGE.parent / name
