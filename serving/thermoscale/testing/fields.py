@@ -13,13 +13,16 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, int], length_px: fl
     low_pass = np.exp(-2.0 * (np.pi * length_px) ** 2 * (rows**2 + cols**2) / 4.0)
     noise = np.fft.rfft2(rng.standard_normal((height, width)))
     field: Array = np.fft.irfft2(noise * low_pass, s=(height, width))[: shape[0], : shape[1]]
-    return (field - field.mean()) / max(float(field.std()), 1e-12)
+    field -= field.mean()
+    field /= max(float(field.std()), 1e-12)
+    return field
 
 
 def patches(rng: np.random.Generator, shape: tuple[int, int], n_classes: int, length_px: float) -> IntArray:
     """A land-cover map ``[H, W]`` int32 with labels 0 ... n_classes - 1 in patches of about ``length_px`` pixels."""
     fields = np.stack([smooth_field(rng, shape, length_px) for _ in range(n_classes)])
-    return fields.argmax(axis=0).astype(np.int32)
+    labels: IntArray = fields.argmax(axis=0).astype(np.int32)
+    return labels
 
 
 def block_mean(fine: Array, scale_factor: int) -> FloatArray:
@@ -31,7 +34,8 @@ def block_mean(fine: Array, scale_factor: int) -> FloatArray:
     blocks = fine.reshape(*front, height // scale_factor, scale_factor, width // scale_factor, scale_factor).astype(
         np.float64
     )
-    return blocks.mean(axis=(-3, -1)).astype(np.float32)
+    mean: FloatArray = blocks.mean(axis=(-3, -1)).astype(np.float32)
+    return mean
 
 
 def shifted(fine: Array, shift_px: tuple[int, int]) -> Array:

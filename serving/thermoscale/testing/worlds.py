@@ -99,7 +99,7 @@ def make_series(
     clouds = np.stack(
         [cloud_map(rng, fine_shape, cloud_share * rng.uniform(0.0, 2.0), scale_factor * 2.0) for _ in days]
     )
-    coarse = block_mean(shifted(truth, shift_px), scale_factor)
+    coarse: Array = block_mean(shifted(truth, shift_px), scale_factor)
     coarse = coarse + coarse_noise_k * rng.standard_normal(coarse.shape)
     coarse[block_mean(clouds, scale_factor) > 0.5] = np.nan
     fine = truth + fine_noise_k * rng.standard_normal(truth.shape)
