@@ -1,0 +1,133 @@
+"""Named arrays as the bytes of an .npz and back; bytes from outside are never unpickled and never over-inflated.
+
+An .npz is a zip of .npy members. Layout: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+"""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from thermoscale.arrays import Array
+from thermoscale.errors import InvalidInput
+from thermoscale.wire.limits import Limits
+from thermoscale.wire.npy import decode_npy
+
+_MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\.npy", re.ASCII)
+_ENCRYPTED = 0x1  # bit 0 of a zip entry's flags
+
+
+def encode_npz(arrays: Mapping[str, Array | str | Mapping[str, Any]]) -> bytes:
+    """The bytes of an uncompressed .npz.
+
+    Args:
+        arrays: numbers or text; a string becomes a 0-d unicode array, a dict its JSON text.
+
+    Raises:
+        InvalidInput: a name that is no identifier, or a value that would need pickle or is no JSON.
+    """
+    stream = io.BytesIO()
+    np.savez(stream, allow_pickle=False, **{name: _as_array(name, value) for name, value in arrays.items()})
+    return stream.getvalue()
+
+
+def decode_npz(body: bytes, limits: Limits) -> dict[str, Array]:
+    """The arrays in the .npz ``body``; any bytes give arrays or :class:`InvalidInput`.
+
+    The zip directory is judged before anything is inflated, and no member is inflated beyond the size that the
+    directory declared for it, whatever it really holds.
+
+    Returns:
+        name -> array of bool, integers, floats or text, in native byte order, owning its memory.
+
+    Raises:
+        InvalidInput: too large, truncated, damaged, encrypted, pickled, or no .npz at all.
+    """
+    if len(body) > limits.max_body_bytes:
+        raise InvalidInput(f"the body has {len(body)} bytes, at most {limits.max_body_bytes} are allowed")
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            _require_small(archive.infolist(), len(body), limits)
+            return {entry.filename[:-4]: _read_member(archive, entry) for entry in archive.infolist()}
+    except InvalidInput:
+        raise
+    except Exception as error:  # zipfile, zlib and struct raise many kinds over bad bytes
+        raise InvalidInput(
+            f"the body of {len(body)} bytes is not a complete .npz ({error}); send what numpy.savez wrote, "
+            "with the header Content-Type: application/octet-stream"
+        ) from error
+
+
+def text_of(name: str, array: Array) -> str:
+    """The string in a 0-d unicode array.
+
+    Raises:
+        InvalidInput: an array of numbers, or more than one string.
+    """
+    if array.dtype.kind != "U" or array.ndim != 0:
+        raise InvalidInput(f"{name} is {array.dtype} {list(array.shape)}, needed one text")
+    return str(array)
+
+
+def json_of(name: str, array: Array) -> dict[str, Any]:
+    """The JSON object in a 0-d unicode array.
+
+    Raises:
+        InvalidInput: not one text, or not a JSON object.
+    """
+    text = text_of(name, array)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{name} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{name} is a JSON {type(value).__name__}, needed an object")
+    return value
+
+
+def _as_array(name: str, value: Array | str | Mapping[str, Any]) -> Array:
+    if not _MEMBER.fullmatch(name + ".npy"):
+        raise InvalidInput(f"{name!r} is not a name of an array: needed letters, digits and _, at most 64")
+    if isinstance(value, Mapping):
+        try:
+            value = json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"{name} is not JSON ({error}); NaN is written as None") from error
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufU":
+        raise InvalidInput(f"{name} has type {array.dtype}, needed numbers or text")
+    return array
+
+
+def _require_small(entries: list[zipfile.ZipInfo], body_bytes: int, limits: Limits) -> None:
+    """Judge the directory of the zip: names, kinds, count, declared sizes."""
+    if len(entries) > limits.max_arrays:
+        raise InvalidInput(f"the .npz holds {len(entries)} arrays, at most {limits.max_arrays} are allowed")
+    names = [entry.filename for entry in entries]
+    for entry in entries:
+        if not _MEMBER.fullmatch(entry.filename) or names.count(entry.filename) > 1:
+            raise InvalidInput(f"the .npz holds {entry.filename!r:.80}, needed distinct members called <name>.npy")
+        if entry.flag_bits & _ENCRYPTED or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InvalidInput(f"{entry.filename} is encrypted or oddly compressed, needed stored or deflated")
+    inflated = sum(entry.file_size for entry in entries)
+    if inflated > limits.max_inflated_bytes:
+        raise InvalidInput(
+            f"the .npz inflates from {body_bytes} to {inflated} bytes, at most {limits.max_inflated_bytes} are allowed"
+        )
+    if inflated > limits.ratio_free_bytes and inflated > limits.max_ratio * body_bytes:
+        raise InvalidInput(
+            f"the .npz inflates from {body_bytes} to {inflated} bytes, more than {limits.max_ratio} times: "
+            "send it uncompressed (numpy.savez) if it really is that empty"
+        )
+
+
+def _read_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array:
+    with archive.open(entry) as stream:
+        content = stream.read(entry.file_size)  # stops there even if the member goes on, and checks its CRC
+    if len(content) != entry.file_size:
+        raise InvalidInput(f"{entry.filename} does not have the {entry.file_size} bytes that the .npz declares")
+    return decode_npy(entry.filename[:-4], content)
