@@ -1,0 +1,173 @@
+"""Tiles on one global grid, and the blend of their answers.
+
+A tile is the square a network reads. Its outer ``halo_px`` are read and discarded; what remains, the core, is
+blended with its neighbours over ``overlap_px``. Tile corners are multiples of the stride on a grid that belongs
+to the place, not to the image: any window of a scene meets the same tiles as the whole scene.
+
+    |<------------- tile_px ------------->|
+    | halo |<------- core ------->| halo  |
+                      | halo |<------- core ------->| halo |      next tile, stride_px further
+                             |<-->| overlap_px
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from thermoscale.arrays import Array, FloatArray, require_shape
+from thermoscale.errors import InvalidInput
+
+Corner = tuple[int, int]
+"""Row and column of an upper left pixel."""
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """Sizes of the tiles, in fine pixels.
+
+    Attributes:
+        tile_px: side of the square a network reads.
+        halo_px: width on every side that is read and discarded: at least the network's receptive radius.
+        overlap_px: width over which the cores of neighbours are blended.
+        multiple_px: tile corners are multiples of it (lcm of the network's pooling steps).
+
+    Raises:
+        InvalidInput: sizes that leave no grid.
+    """
+
+    tile_px: int
+    halo_px: int
+    overlap_px: int
+    multiple_px: int
+
+    def __post_init__(self) -> None:
+        if min(self.halo_px, self.overlap_px) < 0 or self.multiple_px < 1:
+            raise InvalidInput(f"{self}: needed halo_px >= 0, overlap_px >= 0 and multiple_px >= 1")
+        if self.core_px <= self.overlap_px:
+            raise InvalidInput(f"{self}: the core is tile_px - 2 halo_px = {self.core_px}, needed more than overlap_px")
+        if self.stride_px % self.multiple_px:
+            raise InvalidInput(
+                f"{self}: the stride is tile_px - 2 halo_px - overlap_px = {self.stride_px}, "
+                f"needed a multiple of {self.multiple_px}"
+            )
+
+    @property
+    def core_px(self) -> int:
+        """Side of the part of a tile that is kept."""
+        return self.tile_px - 2 * self.halo_px
+
+    @property
+    def stride_px(self) -> int:
+        """Distance between the corners of neighbouring tiles."""
+        return self.core_px - self.overlap_px
+
+    @property
+    def margin_px(self) -> int:
+        """How far around a window its pixels depend on the scene: the context a windowed caller must supply."""
+        return self.tile_px - self.halo_px - 1
+
+
+def tile_windows(shape: tuple[int, int], grid: TileGrid, origin: Corner = (0, 0)) -> list[Corner]:
+    """Corners of all tiles whose core touches an image, in rows.
+
+    Args:
+        shape: (H, W) of the image.
+        origin: position of the image's corner on the global grid, any integers.
+
+    Returns:
+        Tile corners relative to the image's corner; tiles may reach outside the image.
+    """
+    rows, cols = (_corners(n, grid, at) for n, at in zip(shape, origin, strict=True))
+    return [(row, col) for row in rows for col in cols]
+
+
+def read_tile(image: Array, corner: Corner, grid: TileGrid) -> Array:
+    """Cut one tile out of ``image`` [..., H, W]; pixels outside repeat the edge. Returns a copy [..., tile, tile]."""
+    rows, cols = (
+        np.clip(np.arange(at, at + grid.tile_px), 0, n - 1) for at, n in zip(corner, image.shape[-2:], strict=True)
+    )
+    return image[..., rows[:, None], cols]
+
+
+def core_weights(grid: TileGrid) -> npt.NDArray[np.float64]:
+    """Blend weight of every pixel of a core, [core, core]: positive, 1 inside, falling linearly over the overlap."""
+    from_border = np.minimum(np.arange(grid.core_px), np.arange(grid.core_px)[::-1]) + 1
+    weight = np.minimum(1, from_border / (grid.overlap_px + 1))
+    return weight[:, None] * weight
+
+
+class Blend:
+    """Collects the answers to the tiles of one image."""
+
+    def __init__(self, shape: tuple[int, int], grid: TileGrid) -> None:
+        self._grid = grid
+        self._weights = core_weights(grid)
+        self._total = np.zeros(shape)
+        self._weight = np.zeros(shape)
+
+    def add(self, corner: Corner, answer: Array) -> None:
+        """Add the answer [tile, tile] of the tile at ``corner``; its NaN pixels take no part."""
+        require_shape("the network's answer to one tile", answer, (self._grid.tile_px, self._grid.tile_px))
+        kept, seen = zip(*(self._overlap(axis, at) for axis, at in enumerate(corner)), strict=True)
+        core = answer[self._grid.halo_px :, self._grid.halo_px :][seen]
+        weight = np.where(np.isnan(core), 0, self._weights[seen])
+        self._total[kept] += weight * np.where(np.isnan(core), 0, core)
+        self._weight[kept] += weight
+
+    def result(self) -> FloatArray:
+        """The blended image [H, W], NaN where no tile gave a value."""
+        canvas = np.full(self._total.shape, np.nan, np.float32)
+        answered = self._weight > 0
+        canvas[answered] = self._total[answered] / self._weight[answered]
+        return canvas
+
+    def _overlap(self, axis: int, corner: int) -> tuple[slice, slice]:
+        """The pixels that one core and the image share along ``axis``: as seen by the image, and by the core."""
+        start = corner + self._grid.halo_px
+        first, last = max(start, 0), max(min(start + self._grid.core_px, self._total.shape[axis]), 0)
+        return slice(first, last), slice(first - start, last - start)
+
+
+def predict_tiled(
+    network: Callable[[Array], Array],
+    image: Array,
+    *,
+    tile_px: int,
+    overlap_px: int,
+    halo_px: int = 0,
+    origin: Corner = (0, 0),
+    multiple_px: int = 1,
+) -> FloatArray:
+    """Apply ``network`` to every tile of ``image`` and blend the answers.
+
+    A window of a scene gets the numbers of the whole scene when it is passed with its ``origin`` and with
+    ``TileGrid.margin_px`` of the scene around it (less where the scene ends), and the margin is cropped after.
+
+    Args:
+        network: maps one ``(C, tile_px, tile_px)`` input to one ``(tile_px, tile_px)`` output; pixels it
+            answers with NaN are left to the neighbouring tiles.
+        image: ``(C, H, W)``, without NaN unless the network knows NaN.
+        origin: position of the image's corner on the global grid.
+
+    Returns:
+        ``(H, W)`` float32.
+
+    Raises:
+        InvalidInput: sizes that leave no grid, or an answer of another shape.
+    """
+    require_shape("image", image, ("C", "H", "W"))
+    grid = TileGrid(tile_px=tile_px, halo_px=halo_px, overlap_px=overlap_px, multiple_px=multiple_px)
+    shape = (image.shape[1], image.shape[2])
+    blend = Blend(shape, grid)
+    for corner in tile_windows(shape, grid, origin):
+        blend.add(corner, network(read_tile(image, corner, grid)))
+    return blend.result()
+
+
+def _corners(n: int, grid: TileGrid, origin: int) -> range:
+    """Corners along one axis of the tiles whose core touches [0, n) of an image that starts at ``origin``."""
+    first = (origin - grid.halo_px - grid.core_px) // grid.stride_px + 1
+    last = -(-(origin + n - grid.halo_px) // grid.stride_px)  # exclusive: the first core that starts after the image
+    return range(first * grid.stride_px - origin, last * grid.stride_px - origin, grid.stride_px)
