@@ -71,7 +71,8 @@ def area_fractions(labels: IntArray, coarse_index: IntArray, n_cells: int, n_hcr
     linked = (labels >= 0) & (coarse_index >= 0)
     pair = coarse_index[linked].astype(np.int64) * n_hcr + labels[linked]
     counts = np.bincount(pair, minlength=n_cells * n_hcr).reshape(n_cells, n_hcr)
-    return (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)).astype(np.float32)
+    shares: FloatArray = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)).astype(np.float32)
+    return shares
 
 
 def _sums(values: Array, labels: IntArray, n_hcr: int) -> tuple[Array, Array]:
