@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -86,7 +87,8 @@ class Region:
         """
         require_keys("region", arrays, set(REGION_NAMES), set())
         times = tuple(str(time) for time in arrays["library_time"])
-        return cls(**{**arrays, "library_time": times})
+        values: dict[str, Any] = {**arrays, "library_time": times}
+        return cls(**values)
 
 
 REGION_NAMES = tuple(field.name for field in fields(Region))
