@@ -1,7 +1,5 @@
 """GeoTIFF in and out: float32 bands with NaN for no data, names, tags, CRS and transform."""
 
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from thermoscale.arrays import FloatArray
 from thermoscale.errors import InvalidInput, ThermoscaleError
 from thermoscale.formats import Georeference, Transform
 from thermoscale.geo.alignment import Grid, parse_crs
+from thermoscale.geo.atomic import write_atomically
 from thermoscale.geo.fill import require_no_fill
 from thermoscale.geo.gdal import georeference_checked_by_us, load_rasterio
 
@@ -139,15 +138,8 @@ def write_raster(path: Path, raster: Raster) -> None:
         Unavailable: rasterio is missing.
     """
     body = encode_geotiff(raster)
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(body)
-            os.fchmod(stream.fileno(), 0o644)  # mkstemp makes it private
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with write_atomically(path) as stream:
+        stream.write(body)
 
 
 def _profile(raster: Raster) -> dict[str, Any]:
