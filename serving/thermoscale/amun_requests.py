@@ -1,0 +1,100 @@
+"""Requests to an AMUN bundle: named values in, result arrays out. Keys: FORMATS, ``docs/wire-format.md``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from thermoscale.answer import Answer
+from thermoscale.arrays import Array, Network, require_keys, require_shape
+from thermoscale.bundle.manifest import Manifest
+from thermoscale.errors import BundleError, InvalidInput
+from thermoscale.fields import read_text, read_texts
+from thermoscale.formats import Georeference
+from thermoscale.geo.alignment import Grid
+from thermoscale.pipelines.amun import Amun, AmunConfig, pack_context, unpack_context
+from thermoscale.pipelines.windows import require_window
+from thermoscale.request_values import is_text, read_image, read_window, require_small
+from thermoscale.wire.limits import Limits
+
+TILE_GRAPH, CONTEXT_GRAPH = "amun.onnx", "amun_context.onnx"
+_REPLY_BYTES_PER_PIXEL = 8
+_RETURN_CONTEXT = "return"
+
+
+class AmunRequests:
+    """Values: ``coarse``; ``factors`` if the bundle has any, ``factor_names`` to give them in another order;
+    ``window``; ``context``, the vector of an earlier reply, or the text ``return`` to get one."""
+
+    def __init__(self, pipeline: Amun) -> None:
+        self._pipeline = pipeline
+
+    def answer(self, values: Mapping[str, Any], grids: Mapping[str, Grid], limits: Limits) -> Answer:
+        """See :class:`thermoscale.answer.Requests`."""
+        config = self._pipeline.config
+        factor_keys = {"factors"} if config.factor_names else set[str]()
+        optional = {"window", "context"} | ({"factor_names"} if config.factor_names else set[str]())
+        require_keys("request to amun", values, {"coarse"} | factor_keys, optional)
+        coarse = read_image("coarse", values["coarse"])
+        require_shape("coarse", coarse, ("h", "w"))
+        height, width = coarse.shape[0] * config.scale_factor, coarse.shape[1] * config.scale_factor
+        require_small(height, width, _REPLY_BYTES_PER_PIXEL, limits)
+        window = require_window(read_window(values["window"]) if "window" in values else None, (height, width))
+        context, wanted = self._context(values)
+        result = self._pipeline.predict(coarse, self._factors(values), window=window, context=context)
+        arrays = {name: np.asarray(result[name]) for name in ("lst", "flags")}
+        arrays["closure"] = np.asarray(result["closure"], np.float32)
+        if wanted:
+            arrays["context"] = pack_context(result["context"])
+        facts = {"context_id": result["context_id"], "dates_used": []}
+        return Answer(arrays, facts, (window.row, window.col), _fine_place(grids, config.scale_factor))
+
+    def _context(self, values: Mapping[str, Any]) -> tuple[dict[str, Any] | None, bool]:
+        """The context that came with the request, and whether the reply shall hold one."""
+        if "context" not in values:
+            return None, False
+        if is_text(values["context"]):
+            text = read_text("context", values["context"])
+            if text != _RETURN_CONTEXT:
+                raise InvalidInput(f"context is {text!r:.40}, needed an earlier reply's vector or {_RETURN_CONTEXT!r}")
+            return None, True
+        packed = read_image("context", values["context"])
+        return unpack_context(packed, self._pipeline.config.thumbnail_px**2), False
+
+    def _factors(self, values: Mapping[str, Any]) -> Array | None:
+        """Factors in the bundle's order."""
+        names = self._pipeline.config.factor_names
+        if not names:
+            return None
+        factors = read_image("factors", values["factors"])
+        if "factor_names" not in values:
+            return factors
+        require_shape("factors", factors, (len(names), "H", "W"))
+        given = read_texts("factor_names", values["factor_names"], len(names))
+        if sorted(given) != sorted(names):
+            raise InvalidInput(f"factor_names are {list(given)}, needed {list(names)} in any order")
+        return factors[[given.index(name) for name in names]]
+
+
+def open_amun(manifest: Manifest, networks: Mapping[str, Network]) -> AmunRequests:
+    """The pipeline of a bundle whose graphs are ``networks``, by file name.
+
+    Raises:
+        BundleError: one of the two graphs is missing.
+    """
+    missing = sorted({CONTEXT_GRAPH, TILE_GRAPH} - networks.keys())
+    if missing:
+        raise BundleError(f"amun bundle {manifest.version} lacks the graphs {missing}")
+    config = AmunConfig.from_json(manifest.config)
+    return AmunRequests(Amun(config, networks[CONTEXT_GRAPH], networks[TILE_GRAPH]))
+
+
+def _fine_place(grids: Mapping[str, Grid], scale_factor: int) -> Georeference | None:
+    """Where the fine grid lies: the factors' own grid, or the coarse grid divided."""
+    if "factors" in grids:
+        return Georeference(grids["factors"].crs, grids["factors"].transform)
+    if "coarse" not in grids:
+        return None
+    a, b, c, d, e, f = grids["coarse"].transform
+    s = scale_factor
+    return Georeference(grids["coarse"].crs, (a / s, b / s, c, d / s, e / s, f))

@@ -1,0 +1,128 @@
+"""Requests to an I-USTFM bundle: named values in, result arrays out. Keys: FORMATS, ``docs/wire-format.md``."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thermoscale.answer import Answer
+from thermoscale.arrays import Array, Network, require_keys
+from thermoscale.bundle.manifest import Manifest
+from thermoscale.errors import BundleError
+from thermoscale.fields import as_array, read_text
+from thermoscale.formats import Georeference, Series, canonical_time
+from thermoscale.geo.alignment import Grid, require_same_grid
+from thermoscale.numerics.triples import TripleOrder, enumerate_triples
+from thermoscale.pipelines.iustfm import Iustfm, IustfmConfig, Region
+from thermoscale.pipelines.region import REGION_NAMES
+from thermoscale.pipelines.windows import require_window
+from thermoscale.request_values import (
+    read_image,
+    read_time_pairs,
+    read_window,
+    read_yes_no,
+    require_few_triples,
+    require_small,
+)
+from thermoscale.wire.limits import Limits
+
+DYNET_GRAPH, RATIO_NET_GRAPH = "dynet.onnx", "ratio_net.onnx"
+LAYERS = ("lst", "spread_k", "iqr_k", "n_triples", "flags")
+_REPLY_BYTES_PER_PIXEL = 20
+_OPTIONAL = {"window", "triples", "mode", "past_only"}
+_SERIES_KEYS = {field.name for field in fields(Series)}
+_GRIDS = ("coarse", "fine")
+
+
+class IustfmRequests:
+    """Values: ``time`` and ``coarse``, or ``time`` and a Series of own scenes; ``window``, ``triples``, ``mode``,
+    ``past_only``."""
+
+    def __init__(self, pipeline: Iustfm, georeference: Mapping[str, Any] | None) -> None:
+        self._pipeline = pipeline
+        self._grids = _bundle_grids(pipeline.region, georeference)
+
+    def answer(self, values: Mapping[str, Any], grids: Mapping[str, Grid], limits: Limits) -> Answer:
+        """See :class:`thermoscale.answer.Requests`."""
+        own = "fine" in values
+        needed = {"coarse", "coarse_time", "fine", "fine_time", "time"} if own else {"coarse", "time"}
+        require_keys("request to iustfm", values, needed, _OPTIONAL | (_SERIES_KEYS - needed if own else set()))
+        window = require_window(
+            read_window(values["window"]) if "window" in values else None, self._pipeline.region.fine_shape
+        )
+        require_small(window.height, window.width, _REPLY_BYTES_PER_PIXEL, limits)
+        self._require_place(grids)
+        series = self._series(values) if own else None
+        time = canonical_time(read_text("time", values["time"]))
+        order: TripleOrder = (
+            "past_only" if "past_only" in values and read_yes_no("past_only", values["past_only"]) else "ordered"
+        )
+        pairs = read_time_pairs(values["triples"], limits) if "triples" in values else None
+        if pairs is None:
+            self._require_few_triples(series, time, order, limits)
+        result = self._pipeline.predict(
+            None if own else read_image("coarse", values["coarse"]),
+            time,
+            window=window,
+            triples=pairs,
+            mode=read_text("mode", values["mode"]) if "mode" in values else None,
+            order=order,
+            series=series,
+        )
+        facts = {"dates_used": result["dates_used"], "time": time, "context_id": None}
+        fine = self._grids.get("fine")
+        place = Georeference(fine.crs, fine.transform) if fine else None
+        return Answer({name: result[name] for name in LAYERS}, facts, (window.row, window.col), place)
+
+    def _series(self, values: Mapping[str, Any]) -> Series:
+        """Own scenes; their link to the coarse grid is the bundle's unless they bring one."""
+        arrays = {name: value for name, value in values.items() if name in _SERIES_KEYS}
+        series = Series.from_arrays({"coarse_index": np.asarray(self._pipeline.region.coarse_index), **arrays})
+        places = {"coarse": series.coarse_georeference, "fine": series.fine_georeference}
+        shapes = {"coarse": series.coarse.shape[1:], "fine": series.fine.shape[1:]}
+        self._require_place(
+            {name: Grid(place.crs, place.transform, shapes[name]) for name, place in places.items() if place}
+        )
+        return series
+
+    def _require_place(self, grids: Mapping[str, Grid]) -> None:
+        """Whatever says where it lies must lie where the bundle does."""
+        for name in grids.keys() & self._grids.keys():
+            require_same_grid(f"the bundle's {name} grid", self._grids[name], name, grids[name])
+
+    def _require_few_triples(self, series: Series | None, time: str, order: TripleOrder, limits: Limits) -> None:
+        times = self._pipeline.region.library_time if series is None else series.fine_time
+        others = [other for other in times if other != time]
+        require_few_triples(len(enumerate_triples(others, time, order)), limits)
+
+
+def open_iustfm(folder: Path, manifest: Manifest, networks: Mapping[str, Network]) -> IustfmRequests:
+    """The pipeline of the bundle in ``folder``; graphs that the bundle does not hold are left out.
+
+    Raises:
+        BundleError: a region file is missing or no plain array.
+    """
+    region = Region.from_arrays({name: _open_array(folder / "region" / f"{name}.npy") for name in REGION_NAMES})
+    config = IustfmConfig.from_json(manifest.config)
+    pipeline = Iustfm(config, region, networks.get(DYNET_GRAPH), networks.get(RATIO_NET_GRAPH))
+    return IustfmRequests(pipeline, manifest.georeference)
+
+
+def _open_array(path: Path) -> Array:
+    """A memory map: the workers of one version share it."""
+    try:
+        return as_array(path.name, np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"cannot read {path}: {error}") from error
+
+
+def _bundle_grids(region: Region, georeference: Mapping[str, Any] | None) -> dict[str, Grid]:
+    if georeference is None:
+        return {}
+    shapes = {"coarse": region.coarse_shape, "fine": region.fine_shape}
+    return {
+        name: Grid(georeference[f"{name}_crs"], tuple(georeference[f"{name}_transform"]), shapes[name])
+        for name in _GRIDS
+    }

@@ -1,0 +1,75 @@
+"""The parts of one request on the wire as named values, whatever mixture of .npz, GeoTIFF and text they are."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from thermoscale.errors import InvalidInput
+from thermoscale.geo.alignment import Grid
+from thermoscale.geo.rasters import is_geotiff
+from thermoscale.wire.geotiff import decode_geotiff_request
+from thermoscale.wire.limits import Limits
+from thermoscale.wire.npz import decode_npz
+
+FORMATS = ("npz", "geotiff")
+_ZIP = b"PK"
+_MAX_TEXT_BYTES = 1 << 16
+
+
+class Request(NamedTuple):
+    """A decoded request: named values, the grids of its GeoTIFFs, and the format the reply shall have."""
+
+    values: dict[str, Any]
+    grids: dict[str, Grid]
+    reply: str
+
+
+def decode_parts(parts: Mapping[str, bytes], limits: Limits) -> Request:
+    """Decode every part by what its bytes are.
+
+    Args:
+        parts: ``body`` holds an .npz of everything, or a GeoTIFF that is ``coarse``. Any other name holds an .npz whose
+            arrays join the request, a GeoTIFF that is the array of that name, or the text of that name.
+
+    Raises:
+        InvalidInput: nothing there, damaged, too large, or a name given twice.
+    """
+    if not parts or not any(parts.values()):
+        raise InvalidInput(
+            "the request has no body; send an .npz or a GeoTIFF with the header Content-Type: application/octet-stream"
+        )
+    rasters = {("coarse" if name == "body" else name): part for name, part in parts.items() if is_geotiff(part)}
+    values: dict[str, Any] = {}
+    for name, part in parts.items():
+        if not is_geotiff(part):
+            _join(values, decode_npz(part, limits) if _is_npz(name, part) else {name: _text(name, part)})
+    grids: dict[str, Grid] = {}
+    if rasters:
+        decoded = decode_geotiff_request(rasters, limits)
+        if "time" in values:
+            decoded.arrays.pop("time", None)  # a part of its own outranks the raster's tag
+        _join(values, decoded.arrays)
+        grids = decoded.grids
+    reply = str(values.pop("reply", "geotiff" if rasters else "npz"))
+    if reply not in FORMATS:
+        raise InvalidInput(f"reply is {reply!r:.40}, needed one of {list(FORMATS)}")
+    return Request(values, grids, reply)
+
+
+def _is_npz(name: str, part: bytes) -> bool:
+    return name == "body" or part[:2] == _ZIP
+
+
+def _text(name: str, part: bytes) -> str:
+    if len(part) > _MAX_TEXT_BYTES:
+        raise InvalidInput(f"part {name} has {len(part)} bytes and is neither .npz nor GeoTIFF")
+    try:
+        return bytes(part).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"part {name} is neither .npz nor GeoTIFF nor UTF-8 text") from error
+
+
+def _join(values: dict[str, Any], more: Mapping[str, Any]) -> None:
+    twice = sorted(values.keys() & more.keys())
+    if twice:
+        raise InvalidInput(f"the request gives {twice} twice")
+    values.update(more)
