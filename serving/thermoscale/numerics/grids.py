@@ -22,6 +22,8 @@ ToCoarse = Callable[[DoubleArray, DoubleArray], tuple[DoubleArray, DoubleArray]]
 
 BORDER_DIGITS = 9
 """Decimals of a cell kept before flooring: a centre on a border must not fall to a side by a rounding error."""
+NO_WEIGHT = 1e-9
+"""An interpolation weight that is zero but for rounding."""
 BLOCK_PIXELS = 1 << 17
 """Fine pixels interpolated at once: keeps the work arrays in the cache and bounds the memory."""
 
@@ -65,6 +67,8 @@ def index_from_transforms(
     x, y = a * col + b * row + c, d * col + e * row + f
     if to_coarse is not None:
         x, y = to_coarse(x, y)
+        placed = np.isfinite(x) & np.isfinite(y)  # projections answer inf where they cannot
+        x, y = np.where(placed, x, np.nan), np.where(placed, y, np.nan)
     a, b, c, d, e, f = coarse_transform
     area = a * e - b * d
     if area == 0 or not np.isfinite(area):
@@ -183,7 +187,7 @@ def interpolate(coarse: Array, coarse_index: IntArray, *, order: Literal[1, 3], 
         values = _bilinear(coarse, *at)
         if order == 3:
             total, missing = _weighted_sum(coarse, *at, _keys_weights, first=-1)
-            values = np.where(missing == 0, total, values)
+            values = np.where(missing < NO_WEIGHT, total, values)
         outside = _bilinear(filled, *at) if has_gaps else np.nan
         fine[..., block, :] = np.where(gap, outside, values)
     return fine
@@ -212,13 +216,10 @@ def _cell_sums(coarse_index: IntArray, coarse_shape: tuple[int, int], weights: A
 
 def _fit_coordinate(cell: Array, inside: Array) -> DoubleArray:
     """Fractional coordinate [H, W] from the cell numbers [H, W] along one axis of the coarse grid."""
-    seen = cell[inside]
-    if seen.max() - seen.min() >= 2:
-        points = [_borders(cell, inside), _borders(cell.T, inside.T)[[1, 0, 2]]]
-        rows, cols, targets = np.concatenate(points, axis=1)
-    else:
+    rows, cols, targets = np.concatenate([_borders(cell, inside), _borders(cell.T, inside.T)[[1, 0, 2]]], axis=1)
+    if np.unique(targets).size < 2:  # one border has no slope
         rows, cols = (axis.astype(np.float64) for axis in np.nonzero(inside))
-        targets = seen.astype(np.float64)
+        targets = cell[inside].astype(np.float64)
     row_0, col_0 = rows.mean(), cols.mean()
     design = np.stack([rows - row_0, cols - col_0, np.ones_like(rows)], axis=1)
     per_row, per_col, at_0 = np.linalg.lstsq(design, targets)[0]
@@ -288,8 +289,7 @@ def _bilinear(coarse: Array, rows: DoubleArray, cols: DoubleArray) -> Array:
     """Bilinear over the valid cells; NaN where none of the four is valid."""
     total, missing = _weighted_sum(coarse, rows, cols, _linear_weights, first=0)
     present = np.asarray(1 - missing)
-    some = present > 1e-9  # four missing weights add up to 1 only up to rounding; one own cell weighs 0.25 or more
-    result: Array = np.divide(total, present, out=np.full(total.shape, np.nan), where=some)
+    result: Array = np.divide(total, present, out=np.full(total.shape, np.nan), where=present > NO_WEIGHT)
     return result
 
 
