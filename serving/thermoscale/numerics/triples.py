@@ -13,7 +13,7 @@ from thermoscale.times import canonical_time
 TripleOrder = Literal["ordered", "unordered", "past_only"]
 ORDERS: tuple[TripleOrder, ...] = ("ordered", "unordered", "past_only")
 
-_BLOCK_VALUES = 1 << 22  # values sorted at once: 16 MB of float32
+_BLOCK_VALUES = 1 << 20  # values sorted at once: 4 MB of float32
 
 
 class Triple(NamedTuple):
@@ -92,10 +92,18 @@ def _quantile(ordered: Array, n_valid: Array, share: float) -> Array:
     """Order statistic at ``share`` of the way from the first to the last valid value, float64."""
     if len(ordered) == 0:
         return np.full(ordered.shape[1:], np.nan)
-    position = share * np.maximum(n_valid - 1, 0)
-    below = np.floor(position).astype(np.intp)
-    above = np.minimum(below + 1, np.maximum(n_valid - 1, 0))
-    low = np.take_along_axis(ordered, below[np.newaxis], axis=0)[0].astype(np.float64)
-    high = np.take_along_axis(ordered, above[np.newaxis], axis=0)[0].astype(np.float64)
+    last = np.maximum(n_valid - 1, 0)
+    if last.size and last.min() == last.max():
+        last = last.flat[:1]  # one rank for all pixels, as there are no gaps: much faster
+    position = share * last
+    below = position.astype(np.intp)
+    low = _pick(ordered, below).astype(np.float64)
+    high = _pick(ordered, np.minimum(below + 1, last))
     quantile: Array = low + (position - below) * (high - low)
     return quantile
+
+
+def _pick(ordered: Array, rank: Array) -> Array:
+    """``ordered[rank]`` along axis 0, with one rank for each pixel or a single one for all."""
+    picked: Array = ordered[rank.item()] if rank.size == 1 else np.take_along_axis(ordered, rank[np.newaxis], axis=0)[0]
+    return picked
