@@ -61,7 +61,7 @@ def write_pairs(path: Path, pairs: Pairs) -> None:
 
 def _read_npz(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except Exception as error:  # numpy and zipfile raise many kinds over bad bytes
         raise InvalidInput(f"cannot read {path} as an .npz: {error}") from error
