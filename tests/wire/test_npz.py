@@ -216,6 +216,15 @@ def test_too_many_arrays_are_refused():
         decode_npz(encode_npz({f"a{i}": np.zeros(1) for i in range(5)}), SMALL)
 
 
+def test_a_directory_of_very_many_entries_is_refused_before_it_is_read():
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number in range(2000):
+            archive.writestr(f"a{number}.npy", b"")
+    with pytest.raises(InvalidInput, match="far more than the 4 arrays"):
+        decode_npz(stream.getvalue(), SMALL)
+
+
 @pytest.mark.parametrize("name", ["../x.npy", "x.txt", "1x.npy", "a/b.npy", "é.npy", "x.npy\n", "x" * 80 + ".npy"])
 def test_members_with_other_names_are_refused(name):
     stream = io.BytesIO()

@@ -1,5 +1,6 @@
 """GeoTIFF in and out: float32 bands with NaN for no data, names, tags, CRS and transform."""
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from thermoscale.geo.alignment import Grid, parse_crs
 from thermoscale.geo.atomic import write_atomically
 from thermoscale.geo.fill import require_no_fill
 from thermoscale.geo.gdal import georeference_checked_by_us, load_rasterio
+from thermoscale.geo.tiff_scan import require_whole_tiff
 
 NO_CRS = ""
 IDENTITY: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -78,6 +80,8 @@ def read_raster(path: Path) -> Raster:
     """
     rasterio = load_rasterio()
     try:
+        with path.open("rb") as stream:
+            require_whole_tiff(str(path), stream)
         with georeference_checked_by_us(), rasterio.open(path, driver="GTiff") as dataset:
             _require_size(str(path), dataset, _MAX_PIXELS_OF_A_FILE, _MAX_BANDS)
             return _read(str(path), dataset, georeferenced=True)
@@ -103,6 +107,7 @@ def decode_geotiff(
     """
     if not is_geotiff(body):
         raise InvalidInput(f"{name} is not a GeoTIFF: it begins with {body[:4]!r}")
+    require_whole_tiff(name, io.BytesIO(body))
     rasterio = load_rasterio()
     try:
         with georeference_checked_by_us(), rasterio.MemoryFile(body) as memory, memory.open(driver="GTiff") as dataset:

@@ -18,6 +18,7 @@ from thermoscale.wire.limits import Limits
 from thermoscale.wire.npy import decode_npy
 
 _MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\.npy", re.ASCII)
+_DIRECTORY_ENTRY = b"PK\x01\x02"
 _ENCRYPTED = 0x1  # bit 0 of a zip entry's flags
 
 
@@ -49,6 +50,9 @@ def decode_npz(body: bytes, limits: Limits) -> dict[str, Array]:
     """
     if len(body) > limits.max_body_bytes:
         raise InvalidInput(f"the body has {len(body)} bytes, at most {limits.max_body_bytes} are allowed")
+    # Before zipfile makes an object of each entry: millions fit into one body. Twice, since values may look like one.
+    if body.count(_DIRECTORY_ENTRY) > 2 * limits.max_arrays:
+        raise InvalidInput(f"the .npz holds far more than the {limits.max_arrays} arrays that are allowed")
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             _require_small(archive.infolist(), len(body), limits)
