@@ -96,7 +96,7 @@ def test_meta_says_what_answered_and_how(iustfm: Service, amun: Service, iustfm_
     assert meta["request_id"] == "r-1"
     assert meta["note"] == "clear-sky skin temperature, not air temperature"
     assert meta["unit"] == "K"
-    assert meta["times"]["utc"] == TIME
+    assert meta["times"] == {"utc": TIME, "local": "2020-03-15T10:42"}  # UTM 31, on its central meridian 3 degrees east
     assert all(pre < TIME < post for pre, post in meta["dates_used"])
     assert {"decode_ms", "network_ms", "assemble_ms", "encode_ms", "total_ms"} == set(meta["handler_ms"])
     json.dumps(meta, allow_nan=False)

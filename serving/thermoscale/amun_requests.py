@@ -46,7 +46,7 @@ class AmunRequests:
         arrays["closure"] = np.asarray(result["closure"], np.float32)
         if wanted:
             arrays["context"] = pack_context(result["context"])
-        facts = {"context_id": result["context_id"], "dates_used": []}
+        facts = {"context_id": result["context_id"]}
         return Answer(arrays, facts, (window.row, window.col), _fine_place(grids, config.scale_factor))
 
     def _context(self, values: Mapping[str, Any]) -> tuple[dict[str, Any] | None, bool]:

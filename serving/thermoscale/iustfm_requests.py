@@ -14,6 +14,7 @@ from thermoscale.errors import BundleError
 from thermoscale.fields import as_array, read_text
 from thermoscale.formats import Georeference, Series, canonical_time
 from thermoscale.geo.alignment import Grid, require_same_grid
+from thermoscale.geo.longitude import centre_longitude, local_time
 from thermoscale.numerics.triples import TripleOrder, enumerate_triples
 from thermoscale.pipelines.iustfm import Iustfm, IustfmConfig, Region
 from thermoscale.pipelines.region import REGION_NAMES
@@ -43,6 +44,7 @@ class IustfmRequests:
     def __init__(self, pipeline: Iustfm, georeference: Mapping[str, Any] | None) -> None:
         self._pipeline = pipeline
         self._grids = _bundle_grids(pipeline.region, georeference)
+        self._longitude = centre_longitude(self._grids["fine"]) if self._grids else None
 
     def answer(self, values: Mapping[str, Any], grids: Mapping[str, Grid], limits: Limits) -> Answer:
         """See :class:`thermoscale.answer.Requests`."""
@@ -71,7 +73,8 @@ class IustfmRequests:
             order=order,
             series=series,
         )
-        facts = {"dates_used": result["dates_used"], "time": time, "context_id": None}
+        local = None if self._longitude is None else local_time(time, self._longitude)
+        facts = {"dates_used": result["dates_used"], "times": {"utc": time, "local": local}}
         fine = self._grids.get("fine")
         place = Georeference(fine.crs, fine.transform) if fine else None
         return Answer({name: result[name] for name in LAYERS}, facts, (window.row, window.col), place)

@@ -166,10 +166,9 @@ class Service:
         network_ms = _NETWORK_S.get() * 1000.0
         return answer, {"network_ms": network_ms, "assemble_ms": _ms_since(start) - network_ms}
 
-    def _facts(self, answer: Answer) -> dict[str, Any]:
-        facts = dict(answer.facts)
-        utc = facts.pop("time", None)
-        return {**facts, "times": {"utc": utc, "local": None}}
+    @staticmethod
+    def _facts(answer: Answer) -> dict[str, Any]:
+        return {"dates_used": [], "context_id": None, "times": {"utc": None, "local": None}, **answer.facts}
 
 
 def _encode_npz(answer: Answer, meta: dict[str, Any], start: float) -> bytes:
