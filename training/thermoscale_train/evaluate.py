@@ -1,0 +1,98 @@
+"""``thermoscale-train evaluate``: judge methods on a data set; one JSON object as in FORMATS, or a table for people."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from thermoscale.errors import InvalidInput
+from thermoscale.geo.datasets import read_pairs, read_series
+from thermoscale_train import evaluate_amun, evaluate_iustfm
+from thermoscale_train.config import load_iustfm_settings
+from thermoscale_train.scoring import table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The two tasks and their options."""
+    tasks = parser.add_subparsers(dest="pipeline", required=True, metavar="{iustfm,amun}")
+    fusion = tasks.add_parser(
+        "iustfm", help="fusion: predict the fine scene of a date", description=evaluate_iustfm.__doc__
+    )
+    fusion.add_argument("--series", type=Path, required=True, help=".npz or folder, see FORMATS")
+    fusion.add_argument(
+        "--leave-one-date-out",
+        action="store_true",
+        help="hold out every interior date in turn and fit to the rest; this is what happens without --bundle",
+    )
+    fusion.add_argument("--dynet-config", type=Path, help="TOML of the fits; default the shipped one")
+    fusion.add_argument("--ratio-net-config", type=Path, help="TOML of the fits; default the shipped one")
+    _add_common(fusion, evaluate_iustfm.METHODS)
+    fusion.add_argument("--seed", type=int, default=0, help="of the fits (default 0)")
+    downscaling = tasks.add_parser("amun", help="downscaling: refine a coarse scene", description=evaluate_amun.__doc__)
+    downscaling.add_argument("--pairs", type=Path, required=True, help=".npz or folder, see FORMATS")
+    downscaling.add_argument(
+        "--experiment",
+        choices=evaluate_amun.EXPERIMENTS,
+        default="real",
+        help="real: the coarse scenes as they are (default); simulated: cell means of the fine ones",
+    )
+    _add_common(downscaling, evaluate_amun.METHODS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and write the result; 0."""
+    result = _evaluate_iustfm(args) if args.pipeline == "iustfm" else _evaluate_amun(args)
+    text = json.dumps(result, indent=2, allow_nan=False)
+    if args.out is not None:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(text + "\n", encoding="utf-8")
+    sys.stdout.write((text if args.json else table(result)) + "\n")
+    return 0
+
+
+def choose_methods(text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """``all``, or a list of METHOD ids separated by commas.
+
+    Raises:
+        InvalidInput: an id that is not in ``known``.
+    """
+    if text == "all":
+        return tuple(known)
+    chosen = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise InvalidInput(f"unknown methods {unknown}; needed all, or some of {','.join(known)}")
+    return chosen
+
+
+def _add_common(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
+    parser.add_argument("--bundle", type=Path, help="judge this finished bundle on what it has never seen")
+    parser.add_argument("--methods", default="all", help=f"all (default), or some of {','.join(methods)}")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
+    parser.add_argument("--json", action="store_true", help="JSON on standard output instead of a table")
+
+
+def _evaluate_iustfm(args: argparse.Namespace) -> dict[str, Any]:
+    return evaluate_iustfm.evaluate_iustfm(
+        read_series(args.series),
+        bundle=args.bundle,
+        methods=choose_methods(args.methods, evaluate_iustfm.METHODS),
+        settings=load_iustfm_settings(args.dynet_config, args.ratio_net_config),
+        seed=args.seed,
+        progress=True,
+    )
+
+
+def _evaluate_amun(args: argparse.Namespace) -> dict[str, Any]:
+    methods = choose_methods(args.methods, evaluate_amun.METHODS)
+    if args.bundle is None and args.methods != "all" and "amun" in methods:
+        raise InvalidInput("method amun needs --bundle: the folder of a bundle made by thermoscale-train export")
+    return evaluate_amun.evaluate_amun(
+        read_pairs(args.pairs),
+        bundle=args.bundle,
+        methods=methods,
+        experiment=args.experiment,
+        progress=True,
+    )

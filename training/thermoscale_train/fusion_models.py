@@ -1,0 +1,105 @@
+"""What the judge of fusion methods needs of an I-USTFM: its library, its HCRs and its answers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from thermoscale.arrays import FloatArray, IntArray
+from thermoscale.errors import InvalidInput
+from thermoscale.formats import Series
+from thermoscale.pipelines.iustfm import Iustfm, Region, decode_library
+from thermoscale.pipelines.region import REGION_NAMES
+from thermoscale.service import Service
+from thermoscale_train.checkpoint import IustfmCheckpoint
+from thermoscale_train.config import IustfmSettings
+from thermoscale_train.data.hcr_clusters import fit_hcr
+from thermoscale_train.fit_iustfm import fit_iustfm
+from thermoscale_train.networks import dynet_network, ratio_net_network
+from thermoscale_train.usable import UsableRule
+
+
+class FusionModel(NamedTuple):
+    """One I-USTFM to be judged, or, without ``predict``, only the place it would be fitted to.
+
+    Attributes:
+        library: dates with both images; no target is among them.
+        labels: HCRs ``[H, W]``.
+        predict: ``(coarse [h, w], time, mode)`` to the answer of :class:`thermoscale.pipelines.iustfm.Iustfm`.
+    """
+
+    library: Series
+    labels: IntArray
+    predict: Callable[[FloatArray, str, str], dict[str, Any]] | None
+
+
+def place_without_networks(library: Series, settings: IustfmSettings, seed: int) -> FusionModel:
+    """The HCRs alone, as :func:`fit_model` would make them."""
+    return FusionModel(library, fit_hcr(library.fine, settings.dynet.region.n_hcr, seed), None)
+
+
+def fit_model(library: Series, settings: IustfmSettings, rule: UsableRule, seed: int) -> FusionModel:
+    """HCRs and networks fitted to ``library``."""
+    checkpoint = fit_iustfm(library, settings, rule=rule, seed=seed)
+    pipeline = pipeline_of(checkpoint)
+
+    def predict(coarse: FloatArray, time: str, mode: str) -> dict[str, Any]:
+        return pipeline.predict(coarse, time, mode=mode)
+
+    return FusionModel(library, checkpoint.region.labels, predict)
+
+
+def pipeline_of(checkpoint: IustfmCheckpoint) -> Iustfm:
+    """The served pipeline around the networks of a checkpoint."""
+    dynet, ratio_net = checkpoint.build_dynet(), checkpoint.build_ratio_net()
+    return Iustfm(
+        checkpoint.config,
+        checkpoint.region,
+        None if dynet is None else dynet_network(dynet),
+        None if ratio_net is None else ratio_net_network(ratio_net),
+    )
+
+
+def model_of_bundle(service: Service, folder: Path, series: Series) -> FusionModel:
+    """The opened bundle in ``folder``; its own scenes, as stored, are the library.
+
+    Raises:
+        InvalidInput: another pipeline, or ``series`` is not on the bundle's grids.
+    """
+    if service.pipeline != "iustfm":
+        raise InvalidInput(f"bundle {folder} holds the pipeline {service.pipeline}, needed iustfm")
+    region = Region.from_arrays({name: np.load(folder / "region" / f"{name}.npy") for name in REGION_NAMES})
+    config = service.manifest.config
+    same_index = np.array_equal(region.coarse_index, series.coarse_index)
+    if region.coarse_shape != series.coarse.shape[1:] or not same_index or config["quantity"] != series.quantity:
+        raise InvalidInput(
+            f"the series holds {series.quantity} on grids {list(series.coarse.shape[1:])} and "
+            f"{list(series.fine.shape[1:])}; the bundle was made for {config['quantity']} on "
+            f"{list(region.coarse_shape)} and {list(region.fine_shape)}, linked by its own coarse_index"
+        )
+
+    def predict(coarse: FloatArray, time: str, mode: str) -> dict[str, Any]:
+        return service.predict({"coarse": coarse, "time": time, "mode": mode})
+
+    return FusionModel(_stored_series(region, config), region.labels, predict)
+
+
+def seen_dates(service: Service, model: FusionModel) -> set[str]:
+    """Dates that took part in the making of a bundle, in whatever way."""
+    training = service.manifest.training
+    return {*model.library.fine_time, *training.get("library_dates", ()), *training.get("held_out_for_selection", ())}
+
+
+def _stored_series(region: Region, config: dict[str, Any]) -> Series:
+    step = config["library_step"]
+    return Series.from_arrays(
+        {
+            "coarse": decode_library(region.library_coarse, step),
+            "fine": decode_library(region.library_fine, step),
+            "coarse_time": region.library_time,
+            "fine_time": region.library_time,
+            "coarse_index": region.coarse_index,
+            "quantity": config["quantity"],
+        }
+    )

@@ -1,0 +1,125 @@
+"""One case of an evaluation: a prediction against the truth, and how cases become a result (FORMATS, evaluate)."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from thermoscale.arrays import LST, REFLECTANCE, FloatArray, IntArray
+from thermoscale.bundle.manifest import Manifest
+from thermoscale.numerics.grids import interpolate
+from thermoscale.numerics.metrics import PSNR_RANGE, score
+from thermoscale_train.usable import Exclusion
+
+SCHEMA_VERSION = 1
+PSNR_RANGES = {LST.name: PSNR_RANGE, REFLECTANCE.name: 1.0}
+"""Peak of PSNR in the unit of each quantity; the 400 K are the I-USTFM paper's."""
+
+Scores = dict[str, Any]
+
+
+def score_case(
+    name: str,
+    method: str,
+    prediction: FloatArray,
+    truth: FloatArray,
+    *,
+    coarse: FloatArray,
+    coarse_index: IntArray,
+    psnr_range: float,
+    seconds: float,
+    spread: FloatArray | None = None,
+) -> Scores:
+    """All scores of one prediction over the valid truth, its gaps filled by bilinear coarse.
+
+    Args:
+        prediction, truth, spread: ``[H, W]``, NaN = no value.
+        coarse: ``[h, w]`` of the target.
+    """
+    fallback = interpolate(coarse, coarse_index, order=1, fill=True)
+    scores = score(
+        prediction,
+        truth,
+        fallback=fallback,
+        coarse=coarse,
+        coarse_index=coarse_index,
+        spread=spread,
+        psnr_range=psnr_range,
+    )
+    n_pixels = int(np.isfinite(truth).sum())
+    return {"id": name, "method": method, "n_pixels": n_pixels, **scores, "seconds": seconds}
+
+
+def result(
+    pipeline: str,
+    cases: Sequence[Scores],
+    *,
+    settings: Mapping[str, Any],
+    dates_used: Sequence[str],
+    excluded: Iterable[Exclusion],
+) -> dict[str, Any]:
+    """The JSON object of FORMATS: means over cases, and null for what is not a finite number."""
+    methods = dict.fromkeys(case["method"] for case in cases)
+    means = {method: _mean([case for case in cases if case["method"] == method]) for method in methods}
+    whole = {
+        "schema_version": SCHEMA_VERSION,
+        "pipeline": pipeline,
+        "settings": dict(settings),
+        "dates_used": list(dates_used),
+        "excluded": [asdict(exclusion) for exclusion in excluded],
+        "methods": means,
+        "cases": list(cases),
+    }
+    cleaned: dict[str, Any] = nulls_for_nan(whole)
+    return cleaned
+
+
+def _mean(cases: Sequence[Scores]) -> Scores:
+    """Mean of every score over the cases that have it."""
+    keys = [key for key in cases[0] if key not in ("id", "method", "n_pixels")]
+    means = {}
+    for key in keys:
+        values = [case[key] for case in cases if math.isfinite(case[key])]
+        means[key] = float(np.mean(values)) if values else math.nan
+    return means
+
+
+def nulls_for_nan(value: Any) -> Any:
+    """``value`` with None in place of every number JSON does not have, through dicts, lists and tuples."""
+    if isinstance(value, Mapping):
+        return {key: nulls_for_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [nulls_for_nan(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def load_schema() -> dict[str, Any]:
+    """The JSON Schema of a result, as shipped."""
+    text = files("thermoscale_train").joinpath("evaluate.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def bundle_name(manifest: Manifest) -> str:
+    """Pipeline, version and the beginning of the digest, such as ``amun 0.1.0 (3f2a...)``."""
+    return f"{manifest.pipeline} {manifest.version} ({manifest.digest[:12]})"
+
+
+def table(evaluation: Mapping[str, Any]) -> str:
+    """The means of an evaluation for people, best RMSE first."""
+    columns = ("rmse", "mae", "bias", "ubrmse", "cc", "ssim", "edge", "closure", "coverage", "seconds")
+    rows = sorted(evaluation["methods"].items(), key=lambda row: row[1]["rmse"])
+    lines = [f"{'method':22}" + "".join(f"{column:>11}" for column in columns)]
+    for method, scores in rows:
+        cells = ("-" if scores[column] is None else f"{scores[column]:.4g}" for column in columns)
+        lines.append(f"{method:22}" + "".join(f"{cell:>11}" for cell in cells))
+    n_cases = len({case["id"] for case in evaluation["cases"]})
+    lines.append(f"means over {n_cases} cases; {len(evaluation['excluded'])} scenes excluded")
+    lines += [f"  {item['id']}: {item['reason']}" for item in evaluation["excluded"]]
+    return "\n".join(lines)
