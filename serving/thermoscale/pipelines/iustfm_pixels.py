@@ -64,7 +64,8 @@ def _by_ratio_net(
     distance, a2 = np.abs(post - pre), apply_transform(alpha, pre, post)
     near, known = clip_a2(config, a2)
     reach = np.clip(distance, *config.range_distance)
-    values = closed_form(pre, post, alpha)
+    values = np.full(pre.shape, np.nan, np.float32)
+    values[~known] = closed_form(pre[~known], post[~known], alpha[~known])
     if known.any():
         inputs = {"distance": reach[known].astype(np.float32), "a2": near[known].astype(np.float32)}
         values[known] = lst_from_delta(pre[known], ratio_net(inputs)["delta"])
