@@ -230,6 +230,7 @@ def wrong(change: dict) -> Callable[[dict], dict]:
         (wrong({"window": "all"}), "window"),
         (wrong({"window": [0.5, 0, 1, 1]}), "whole numbers"),
         (wrong({"request_id": 7}), "request_id"),
+        (wrong({"request_id": "r" * 1000}), "at most 128"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_both_pipelines(spoil, says: str, amun: Service, iustfm: Service) -> None:

@@ -26,6 +26,7 @@ from thermoscale.wire.limits import Limits
 from thermoscale.wire.npz import encode_npz
 
 GOLDEN_TOLERANCE_K = 1e-3
+_MAX_REQUEST_ID = 128
 _GRAPHS = {"amun": (TILE_GRAPH, CONTEXT_GRAPH), "iustfm": (DYNET_GRAPH, RATIO_NET_GRAPH)}
 _SKIN = {"lst": "skin temperature, not air temperature", "reflectance": "surface reflectance"}
 _CONTENT_TYPE = {"npz": "application/octet-stream", "geotiff": "image/tiff"}
@@ -147,7 +148,7 @@ class Service:
             "bundle": manifest.pipeline,
             "version": manifest.version,
             "digest": manifest.digest,
-            "request_id": uuid.uuid4().hex if given is None else read_text("request_id", given),
+            "request_id": uuid.uuid4().hex if given is None else _read_request_id(given),
             "unit": QUANTITIES[manifest.quantity].unit,
             "note": f"{manifest.sky} {_SKIN[manifest.quantity]}",
             "bias_applied": 0.0,
@@ -169,6 +170,13 @@ class Service:
     @staticmethod
     def _facts(answer: Answer) -> dict[str, Any]:
         return {"dates_used": [], "context_id": None, "times": {"utc": None, "local": None}, **answer.facts}
+
+
+def _read_request_id(value: Any) -> str:
+    text = read_text("request_id", value)
+    if len(text) > _MAX_REQUEST_ID:
+        raise InvalidInput(f"request_id has {len(text)} characters, at most {_MAX_REQUEST_ID} are echoed")
+    return text
 
 
 def _encode_npz(answer: Answer, meta: dict[str, Any], start: float) -> bytes:
