@@ -6,15 +6,17 @@ Learned by measuring TorchServe 0.12:
 - its text reaches the HTTP reason phrase, where one byte outside ASCII hangs the worker, and a gRPC trailer of at most
   a few kB;
 - replies are bytes; one larger than ``max_response_size`` kills the worker, so the service refuses it first;
-- a body sent as ``application/x-www-form-urlencoded``, the default of ``curl --data-binary``, arrives as no parts.
+- a body sent as ``application/x-www-form-urlencoded``, the default of ``curl --data-binary``, arrives as parts with
+  scraps of it for names, or as none.
 """
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thermoscale.errors import BundleError
+from thermoscale.errors import BundleError, InvalidInput
 from thermoscale.wire.status import INTERNAL, status_of
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ BUNDLE_FOLDER = "bundle"
 """Where an archive holds its bundle."""
 
 _MAX_MESSAGE = 1000
+_PART_NAME = re.compile(r"[a-z_]{1,64}", re.ASCII)
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +65,7 @@ class BundleHandler:
         from ts.utils.util import PredictionException
 
         try:
-            reply = self._service.predict_bytes({name: _as_bytes(value) for name, value in data[0].items()})
+            reply = self._service.predict_bytes(_parts_of(data[0]))
         except Exception as error:
             status = status_of(error)
             text = "internal error; the trace is in the server's log" if status == INTERNAL else one_line(error)
@@ -88,9 +91,15 @@ def one_line(error: BaseException) -> str:
     return printable if len(printable) <= _MAX_MESSAGE else printable[:_MAX_MESSAGE] + " ..."
 
 
-def _as_bytes(value: Any) -> bytes:
-    """REST and gRPC give bytearrays; TorchServe decodes some REST content types to text."""
-    return value.encode() if isinstance(value, str) else bytes(value)
+def _parts_of(row: Mapping[str, Any]) -> dict[str, bytes]:
+    """The parts of one request as bytes: TorchServe gives bytearrays, and text for some REST content types.
+
+    Raises:
+        InvalidInput: a name that is no word: a body sent as a form.
+    """
+    if not all(_PART_NAME.fullmatch(name) for name in row):
+        raise InvalidInput("the body was read as a form; send it with the header Content-Type: application/octet-stream")
+    return {name: value.encode() if isinstance(value, str) else bytes(value) for name, value in row.items()}
 
 
 def _require_own_code(archive: Path) -> None:
