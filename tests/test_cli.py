@@ -1,0 +1,176 @@
+"""The verbs that need no server: what they write, what they say, how they exit."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from thermoscale import open_bundle
+from thermoscale.cli import main
+from thermoscale.geo.rasters import Raster, read_raster, write_raster
+from thermoscale.testing.bundles import (
+    linear_series,
+    tiny_amun_config,
+    tiny_amun_request,
+    write_tiny_amun,
+    write_tiny_iustfm,
+)
+from thermoscale.wire.npz import encode_npz
+
+VERBS = ("predict", "inspect", "verify", "pack", "serve", "ready")
+SERIES = linear_series()
+TARGET = SERIES.coarse_time[2]
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("exported")
+    return {"amun": write_tiny_amun(folder / "amun"), "iustfm": write_tiny_iustfm(folder / "iustfm")}
+
+
+@pytest.fixture
+def coarse_tif(tmp_path: Path) -> Path:
+    path = tmp_path / "coarse.tif"
+    values = SERIES.coarse_at(TARGET)[np.newaxis]
+    write_raster(path, Raster(values, "EPSG:32631", SERIES.coarse_transform or (0,) * 6, ("coarse",)))
+    return path
+
+
+def run(*arguments: Any) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_answers_help(verb: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run(verb, "--help")
+    assert verb in capsys.readouterr().out
+
+
+def test_the_installed_command_lists_every_verb() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "thermoscale.cli", "--help"], capture_output=True, text=True, check=True
+    )
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+def test_predict_writes_a_geotiff_of_the_services_answer(
+    bundles: dict[str, Path], coarse_tif: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "fine.tif"
+    assert run("predict", "--bundle", bundles["iustfm"], "--in", coarse_tif, "--time", TARGET, "--out", out) == 0
+    expected = open_bundle(bundles["iustfm"]).predict({"coarse": SERIES.coarse_at(TARGET), "time": TARGET})
+    raster = read_raster(out)
+    np.testing.assert_array_equal(raster.values[raster.names.index("lst")], expected["lst"])
+    assert raster.transform == SERIES.fine_transform
+    assert "skin temperature, not air temperature" in capsys.readouterr().out
+
+
+def test_predict_reads_and_writes_npz_and_prints_meta_as_json(
+    bundles: dict[str, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    request = tiny_amun_request(tiny_amun_config())
+    source, out = tmp_path / "request.npz", tmp_path / "reply.npz"
+    source.write_bytes(encode_npz(request))
+    code = run("predict", "--bundle", bundles["amun"], "--in", source, "--window", "4,4,8,8", "--out", out, "--json")
+    assert code == 0
+    meta = json.loads(capsys.readouterr().out)
+    assert (meta["bundle"], meta["unit"], meta["out"]) == ("amun", "K", str(out))
+    whole = open_bundle(bundles["amun"]).predict(request)["lst"]
+    with np.load(out) as reply:
+        np.testing.assert_array_equal(reply["lst"], whole[4:12, 4:12])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["reply.npz", "request.npz"]
+
+
+def test_a_geotiff_without_a_place_says_so(bundles: dict[str, Path], tmp_path: Path, capsys: Capture) -> None:
+    source = tmp_path / "request.npz"
+    source.write_bytes(encode_npz(tiny_amun_request(tiny_amun_config())))
+    assert run("predict", "--bundle", bundles["amun"], "--in", source, "--out", tmp_path / "fine.tif") == 0
+    assert "has no georeference" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [[], ["--mode", "closed_form"], ["--past-only"]])
+def test_options_reach_the_pipeline(
+    bundles: dict[str, Path], coarse_tif: Path, tmp_path: Path, change: list[str]
+) -> None:
+    out = tmp_path / "reply.npz"
+    time = SERIES.coarse_time[4] if "--past-only" in change else TARGET
+    arguments = ["predict", "--bundle", bundles["iustfm"], "--in", coarse_tif, "--time", time, "--out", out]
+    assert run(*arguments, *change) == 0
+
+
+def test_inspect_prints_the_manifest(bundles: dict[str, Path], capsys: Capture) -> None:
+    assert run("inspect", bundles["iustfm"]) == 0
+    text = capsys.readouterr().out
+    assert "iustfm" in text
+    assert "dynet.onnx" in text
+    assert run("inspect", bundles["iustfm"], "--json") == 0
+    assert json.loads(capsys.readouterr().out)["digest"] == open_bundle(bundles["iustfm"]).manifest.digest
+
+
+def test_verify_tells_a_whole_bundle_from_a_broken_one(
+    bundles: dict[str, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    assert run("verify", bundles["amun"]) == 0
+    broken = Path(shutil.copytree(bundles["amun"], tmp_path / "broken"))
+    golden = bytearray((broken / "golden.npz").read_bytes())
+    golden[-1] ^= 1
+    (broken / "golden.npz").write_bytes(golden)
+    assert run("verify", broken) == 1
+    assert "golden.npz differs" in capsys.readouterr().err
+
+
+def test_pack_prints_the_archive(bundles: dict[str, Path], tmp_path: Path, capsys: Capture) -> None:
+    assert run("pack", bundles["amun"], "--model-store", tmp_path) == 0
+    assert Path(capsys.readouterr().out.strip()).is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["predict", "--bundle", "{amun}", "--in", "nowhere.npz", "--out", "o.npz"], 2, "cannot read nowhere.npz"),
+        (["predict", "--bundle", "{amun}", "--in", "{here}", "--out", "o.npz"], 2, "cannot read"),
+        (["predict", "--bundle", "{amun}", "--in", "{amun}/manifest.json", "--out", "o.jpg"], 2, "--out is o.jpg"),
+        (["predict", "--bundle", "{amun}", "--in", "{amun}/manifest.json", "--out", "o.npz"], 2, "not a complete .npz"),
+        (["predict", "--url", "http://127.0.0.1:9", "--in", "{amun}/golden.npz", "--out", "o.npz"], 2, "--model"),
+        (["predict", "--url", "127.0.0.1", "--model", "amun", "--in", "{amun}/golden.npz", "--out", "o.npz"],
+         2, "REST address"),
+        (["predict", "--url", "http://127.0.0.1:9", "--model", "amun", "--in", "{amun}/golden.npz", "--out", "o.npz"],
+         1, "no answer from http://127.0.0.1:9"),
+        (["predict", "--bundle", "{here}", "--in", "{amun}/golden.npz", "--out", "o.npz"], 1, "is .* a bundle"),
+        (["inspect", "{here}"], 1, "manifest.json"),
+        (["verify", "nowhere"], 1, "manifest.json"),
+        (["pack", "nowhere"], 1, "manifest.json"),
+        (["serve", "nowhere.mar"], 1, "nowhere.mar is no archive"),
+        (["ready", "nowhere.mar", "--url", "http://127.0.0.1:9"], 1, "nowhere.mar is no archive"),
+        (["ready", "{amun}", "--url", "http://127.0.0.1:9"], 1, "no answer from http://127.0.0.1:9"),
+    ],
+)  # fmt: skip
+def test_a_failure_has_its_exit_code_and_says_what_failed(
+    bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture,
+    arguments: list[str], code: int, words: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    filled = [argument.format(amun=bundles["amun"], here=tmp_path) for argument in arguments]
+    assert run(*filled) == code
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"thermoscale {arguments[0]}: ")
+    assert re.search(words, captured.err)
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["dance"], ["predict", "--in", "x"], ["predict", "--bundle", "a", "--url", "b"]]
+)
+def test_wrong_usage_exits_with_2(arguments: list[str], capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(*arguments)
+    assert "usage" in capsys.readouterr().err
