@@ -1,0 +1,247 @@
+"""Settings of the fits, read strictly from TOML: a missing or unknown key is an error that names it.
+
+The shipped settings are in ``training/configs``; one table of a file is one dataclass here.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from thermoscale.arrays import require_keys
+from thermoscale.errors import InvalidInput
+from thermoscale.numerics.change_ratio import Guards
+
+CONFIG_FOLDER = Path(__file__).parent.parent / "configs"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """One run of the training loop (Adam).
+
+    Attributes:
+        steps: batches at most. batch: samples in each.
+        learning_rate, weight_decay: of Adam.
+        schedule: "cosine" falls to zero over ``steps``; "plateau" halves after two scores without improvement.
+        evaluate_every: steps between two scores on the validation data.
+        patience: scores without improvement before stopping; 0 never stops.
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float
+    weight_decay: float
+    schedule: str
+    evaluate_every: int
+    patience: int
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("cosine", "plateau"):
+            raise InvalidInput(f"schedule is {self.schedule!r}, needed 'cosine' or 'plateau'")
+        if min(self.steps, self.batch, self.evaluate_every) < 1:
+            raise InvalidInput(
+                f"steps {self.steps}, batch {self.batch} and evaluate_every {self.evaluate_every} must be >= 1"
+            )
+
+
+@dataclass(frozen=True)
+class AmunStructure:
+    """Size of the network; see :class:`thermoscale_train.models.amun.AmunNetConfig`."""
+
+    width: int
+    depth: int
+    growth: int
+    heads: int
+    pool: int
+
+
+@dataclass(frozen=True)
+class AmunTiles:
+    """Tiles of the served pipeline, fine pixels; the halo follows from the network."""
+
+    tile_px: int
+    overlap_px: int
+
+
+@dataclass(frozen=True)
+class AmunSamples:
+    """Training samples: ``crop_px`` squares; their outer ``margin_px`` are read but not scored."""
+
+    crop_px: int
+    margin_px: int
+
+
+@dataclass(frozen=True)
+class AmunLoss:
+    """Huber loss with its bend at ``huber_k`` kelvin, plus ``closure_weight`` times the closure term."""
+
+    huber_k: float
+    closure_weight: float
+
+
+@dataclass(frozen=True)
+class AmunSettings:
+    """``amun.toml``."""
+
+    network: AmunStructure
+    tiles: AmunTiles
+    samples: AmunSamples
+    loss: AmunLoss
+    training: TrainingSettings
+
+
+@dataclass(frozen=True)
+class RegionSettings:
+    """HCRs and clips of a place.
+
+    Attributes:
+        n_hcr: clusters.
+        clip_px: side of a clip, fine pixels; 0 means 8 coarse cells. Shrunk to the scene.
+    """
+
+    n_hcr: int
+    clip_px: int
+
+
+@dataclass(frozen=True)
+class DyNetStructure:
+    """Size of the network; see :class:`thermoscale_train.models.dynet.DyNetConfig`."""
+
+    m_max: int
+    h_max: int
+    hidden: int
+    layers: int
+
+
+@dataclass(frozen=True)
+class DyNetSamples:
+    """Training samples of DyNet: random clips x random triples.
+
+    Attributes:
+        pool: samples drawn before training; batches come from them.
+        order: which triples of dates: "ordered" or "unordered".
+        definition: of an HCR's true ratio: "ratio_of_sums" or "mean_of_ratios".
+        min_pixels: an HCR is present in a clip with at least this many fine pixels.
+        slot_dropout: share of the valid slots hidden in each batch.
+    """
+
+    pool: int
+    order: str
+    definition: str
+    min_pixels: int
+    slot_dropout: float
+
+
+@dataclass(frozen=True)
+class DyNetSettings:
+    """``dynet.toml``."""
+
+    region: RegionSettings
+    network: DyNetStructure
+    samples: DyNetSamples
+    training: TrainingSettings
+    guards: Guards
+
+
+@dataclass(frozen=True)
+class RatioNetStructure:
+    """Layer widths of RatioNet."""
+
+    hidden: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RatioNetSamples:
+    """Training samples of RatioNet: ``pool`` random pixels of ``triples`` random triples.
+
+    ``alpha_error`` adds DyNet's held-out error to the HCRs' ratios, so that RatioNet learns to live with it.
+    """
+
+    pool: int
+    triples: int
+    alpha_error: bool
+
+
+@dataclass(frozen=True)
+class SelectionSettings:
+    """``held_out_dates`` library dates choose the mode, the number of steps and the calibration of the spread.
+
+    Both networks are then trained again, on all library dates.
+    """
+
+    held_out_dates: int
+
+
+@dataclass(frozen=True)
+class RatioNetSettings:
+    """``ratio_net.toml``."""
+
+    network: RatioNetStructure
+    samples: RatioNetSamples
+    training: TrainingSettings
+    selection: SelectionSettings
+
+
+@dataclass(frozen=True)
+class IustfmSettings:
+    """Both networks of I-USTFM."""
+
+    dynet: DyNetSettings
+    ratio_net: RatioNetSettings
+
+
+def load_amun_settings(path: Path | None = None) -> AmunSettings:
+    """The settings in ``path``, default the shipped ones."""
+    return _load(path or CONFIG_FOLDER / "amun.toml", AmunSettings)
+
+
+def load_iustfm_settings(dynet: Path | None = None, ratio_net: Path | None = None) -> IustfmSettings:
+    """The settings in the two files, default the shipped ones."""
+    return IustfmSettings(
+        dynet=_load(dynet or CONFIG_FOLDER / "dynet.toml", DyNetSettings),
+        ratio_net=_load(ratio_net or CONFIG_FOLDER / "ratio_net.toml", RatioNetSettings),
+    )
+
+
+def settings_to_json(settings: AmunSettings | IustfmSettings) -> dict[str, Any]:
+    """As manifests and results store them."""
+    return asdict(settings)
+
+
+def _load(path: Path, kind: type[T]) -> T:
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
+    except OSError as error:
+        raise InvalidInput(f"cannot read settings {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"settings {path} are not TOML: {error}") from error
+    return _build(str(path), data, kind)
+
+
+def _build(name: str, data: object, kind: type[T]) -> T:
+    """A dataclass from a table, its nested dataclasses from the tables inside."""
+    if not isinstance(data, Mapping):
+        raise InvalidInput(f"{name} is {data!r}, needed a table")
+    if kind is Guards:
+        return Guards.from_json(data)  # type: ignore[return-value]
+    hints = get_type_hints(kind)
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    require_keys(name, data, names, set())
+    return kind(**{key: _value(f"{name}: {key}", data[key], hints[key]) for key in names})
+
+
+def _value(name: str, value: object, kind: Any) -> Any:
+    if hasattr(kind, "__dataclass_fields__"):
+        return _build(name, value, kind)
+    if kind == tuple[int, ...] and isinstance(value, list) and all(type(v) is int for v in value):
+        return tuple(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        wanted = getattr(kind, "__name__", str(kind))
+        raise InvalidInput(f"{name} is {value!r}, needed a value of type {wanted}")
+    return value

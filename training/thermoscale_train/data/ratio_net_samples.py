@@ -1,0 +1,114 @@
+"""Training samples of RatioNet: fine pixels of library triples with the ratio of their HCR (METHODS 1.4)."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thermoscale.arrays import Array, FloatArray
+from thermoscale.errors import Undetermined
+from thermoscale.numerics.change_ratio import Guards, apply_transform, usable_pixels
+from thermoscale.numerics.hcr import hcr_alpha
+from thermoscale.numerics.triples import Triple
+from thermoscale.pipelines.iustfm import Region
+from thermoscale.pipelines.iustfm_config import Range
+from thermoscale.pipelines.library import Library
+from thermoscale_train.config import RatioNetSamples
+from thermoscale_train.data.dynet_samples import training_triples
+
+RANGE_SHARE = 0.001
+OVERSAMPLING = 2
+
+
+class TrainingRanges(NamedTuple):
+    """As in ``IustfmConfig``; None where there is no a2 of that sign."""
+
+    distance: Range
+    a2_negative: Range | None
+    a2_positive: Range | None
+
+
+@dataclass(frozen=True)
+class RatioNetPool:
+    """N samples: ``distance`` and ``a2`` in, ``delta`` out, each ``[N]``; unit of the library (a2: dimensionless)."""
+
+    distance: Tensor
+    a2: Tensor
+    delta: Tensor
+
+    def batch(self, size: int, rng: np.random.Generator) -> "RatioNetPool":
+        """``size`` random samples."""
+        rows = torch.from_numpy(rng.integers(0, len(self.a2), size))
+        return RatioNetPool(self.distance[rows], self.a2[rows], self.delta[rows])
+
+    def ranges(self) -> "TrainingRanges":
+        """What training saw, without the outermost 0.1 % on either end."""
+        a2 = self.a2.numpy()
+        return TrainingRanges(_range(self.distance.numpy()) or (0.0, 0.0), _range(a2[a2 < 0]), _range(a2[a2 > 0]))
+
+
+def draw_ratio_net_pool(
+    library: Library,
+    region: Region,
+    n_hcr: int,
+    guards: Guards,
+    order: str,
+    settings: RatioNetSamples,
+    alpha_sd: float,
+    rng: np.random.Generator,
+) -> RatioNetPool:
+    """Random pixels of ``settings.triples`` random triples.
+
+    Args:
+        guards: in the unit of the library.
+        alpha_sd: error added to the ratio of each HCR and triple, 1 sigma: what DyNet gets wrong.
+
+    Raises:
+        Undetermined: no pixel passes the guards.
+    """
+    triples = training_triples(library, guards, order)
+    chosen = rng.permutation(len(triples))[: settings.triples]
+    per_triple = -(-settings.pool // max(len(chosen), 1))
+    parts = [
+        _of_triple(library, region, n_hcr, triples[number], guards, per_triple, alpha_sd, rng)
+        for number in sorted(chosen)
+    ]
+    samples = np.concatenate(parts, axis=1) if parts else np.zeros((3, 0), np.float32)
+    if samples.shape[1] == 0:
+        raise Undetermined(f"no pixel of {len(chosen)} triples passes the guards {guards}")
+    return RatioNetPool(*(torch.from_numpy(row) for row in samples))
+
+
+def _of_triple(
+    library: Library,
+    region: Region,
+    n_hcr: int,
+    triple: Triple,
+    guards: Guards,
+    count: int,
+    alpha_sd: float,
+    rng: np.random.Generator,
+) -> FloatArray:
+    """``[3, n]`` distance, a2, delta of at most ``count`` usable pixels."""
+    scenes = [library.fine_at(time) for time in triple]
+    alpha_hcr = hcr_alpha(scenes[0], scenes[1], scenes[2], region.labels, n_hcr)
+    alpha_hcr = alpha_hcr + rng.normal(0.0, 1.0, n_hcr).astype(np.float32) * np.float32(alpha_sd)
+    alpha_hcr[np.abs(alpha_hcr) > guards.max_abs_alpha] = np.nan
+    candidates = np.flatnonzero(region.labels >= 0)
+    picked = candidates[rng.integers(0, len(candidates), OVERSAMPLING * count)]
+    pre, target, post = (scene.ravel()[picked] for scene in scenes)
+    alpha = alpha_hcr[region.labels.ravel()[picked]]
+    usable = usable_pixels(pre, post, alpha, guards, baseline_k=library.baseline_of(triple.pre, triple.post))
+    usable &= np.isfinite(target)
+    a2 = apply_transform(alpha, pre, post)
+    samples: FloatArray = np.stack([np.abs(post - pre), a2, target - pre])[:, usable][:, :count].astype(np.float32)
+    return samples
+
+
+def _range(values: Array) -> Range | None:
+    if values.size == 0:
+        return None
+    low, high = np.quantile(values, [RANGE_SHARE, 1.0 - RANGE_SHARE])
+    return float(low), float(high)

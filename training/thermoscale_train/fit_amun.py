@@ -1,0 +1,191 @@
+"""Fit AMUN on pairs."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thermoscale.arrays import Array
+from thermoscale.errors import InvalidInput
+from thermoscale.formats import Pairs
+from thermoscale.numerics.normalize import fit_channel_stats
+from thermoscale.pipelines.amun_config import AmunConfig
+from thermoscale_train import losses
+from thermoscale_train.checkpoint import AmunCheckpoint
+from thermoscale_train.config import AmunSettings, settings_to_json
+from thermoscale_train.data.amun_samples import AmunScene, draw_batch, prepare_scenes
+from thermoscale_train.data.factor_groups import factor_groups
+from thermoscale_train.known_ground import scene_digests
+from thermoscale_train.loop import Outcome, train
+from thermoscale_train.models.amun import THUMBNAIL_PX, Amun, AmunNetConfig
+from thermoscale_train.models.receptive import halo_px
+
+GOLDEN_CELLS = 16
+
+
+def fit_amun(
+    pairs_train: Pairs,
+    pairs_valid: Pairs,
+    settings: AmunSettings,
+    *,
+    seed: int,
+    progress: bool = False,
+    resume: Path | None = None,
+    sky: str = "clear-sky",
+) -> AmunCheckpoint:
+    """Train on the scenes of ``pairs_train``; those of ``pairs_valid`` choose the best weights.
+
+    Deterministic for a seed and a number of threads.
+
+    Args:
+        resume: file that keeps the state of an unfinished run.
+
+    Raises:
+        InvalidInput: no truth, a scale factor that is not whole, different factors, or sizes that leave no tile.
+    """
+    torch.manual_seed(seed)
+    structure = _structure(pairs_train, settings)
+    config = _pipeline_config(pairs_train, pairs_valid, structure, settings)
+    scenes = prepare_scenes(config, pairs_train, settings.samples)
+    judged = prepare_scenes(config, pairs_valid, settings.samples)
+    network = Amun(_with_detail_scale(structure, scenes))
+    outcome = train(
+        network,
+        lambda step: _loss(network, scenes, settings, np.random.default_rng([seed, step]), config.scale_factor**2),
+        lambda: mean_rmse(network, judged),
+        settings.training,
+        name="AMUN",
+        progress=progress,
+        resume=resume,
+    )
+    return AmunCheckpoint(
+        config=config,
+        network=network.config,
+        state=outcome.state,
+        golden=_golden(pairs_valid, config),
+        training=_training_record(pairs_train, pairs_valid, settings, seed, outcome),
+        metrics={"valid": {"rmse": outcome.best_score, "rmse_bicubic": _bicubic_rmse(judged)}},
+        sky=sky,
+    )
+
+
+def mean_rmse(network: Amun, scenes: list[AmunScene]) -> float:
+    """Mean over the scenes of each one's RMSE, K."""
+    errors = []
+    for scene in scenes:
+        k, v, gate = network.context(scene.thumb[None], scene.thumb_valid[None])
+        factors = scene.factors[None] if network.config.n_factors else None
+        lst = network(scene.coarse[None], factors, scene.valid[None], k, v, gate)[0]
+        errors.append(_rmse(lst, scene.truth))
+    return float(np.mean(errors))
+
+
+def _loss(
+    network: Amun, scenes: list[AmunScene], settings: AmunSettings, rng: np.random.Generator, pixels_per_cell: int
+) -> Tensor:
+    batch = draw_batch(scenes, settings.training.batch, settings.samples, rng)
+    k, v, gate = network.context(batch.thumb, batch.thumb_valid)
+    factors = batch.factors if network.config.n_factors else None
+    margin = settings.samples.margin_px
+    inner = (slice(None), 0, slice(margin, -margin or None), slice(margin, -margin or None))
+    lst = network(batch.coarse, factors, batch.valid, k, v, gate)[inner]
+    truth = batch.truth[inner]
+    loss = losses.huber(lst, truth, torch.isfinite(truth), settings.loss.huber_k)
+    if settings.loss.closure_weight == 0.0:
+        return loss
+    closure = losses.closure(lst, batch.cells[inner], batch.coarse_cells, pixels_per_cell)
+    return loss + settings.loss.closure_weight * closure
+
+
+def _structure(pairs: Pairs, settings: AmunSettings) -> AmunNetConfig:
+    names = pairs.factor_names or ()
+    coarse = fit_channel_stats(pairs.coarse[None])
+    factors = None if pairs.factors is None else fit_channel_stats(pairs.factors.swapaxes(0, 1))
+    sizes = settings.network
+    return AmunNetConfig(
+        groups=factor_groups(names),
+        coarse_offset=float(coarse.offset[0]),
+        coarse_scale=float(coarse.scale[0]),
+        factor_offset=() if factors is None else tuple(factors.offset.tolist()),
+        factor_scale=() if factors is None else tuple(factors.scale.tolist()),
+        detail_scale=1.0,
+        width=sizes.width,
+        depth=sizes.depth,
+        growth=sizes.growth,
+        heads=sizes.heads,
+        pool=sizes.pool,
+    )
+
+
+def _with_detail_scale(structure: AmunNetConfig, scenes: list[AmunScene]) -> AmunNetConfig:
+    """The head works in units of what interpolation misses on the training scenes."""
+    missed = float(np.median([_rmse(scene.coarse, scene.truth) for scene in scenes]))
+    return AmunNetConfig(**{**vars(structure), "detail_scale": max(missed, 0.1)})
+
+
+def _pipeline_config(train: Pairs, valid: Pairs, structure: AmunNetConfig, settings: AmunSettings) -> AmunConfig:
+    scale_factor = train.scale_factor
+    if scale_factor != round(scale_factor):
+        raise InvalidInput(f"scale factor {scale_factor:g} is not whole; AMUN needs whole coarse pixels")
+    if (valid.factor_names, valid.scale_factor) != (train.factor_names, scale_factor):
+        raise InvalidInput(
+            f"pairs to train with have factors {train.factor_names} and scale factor {scale_factor:g}, "
+            f"pairs to validate with {valid.factor_names} and {valid.scale_factor:g}"
+        )
+    if settings.samples.crop_px % structure.multiple_px or settings.samples.crop_px <= 2 * settings.samples.margin_px:
+        raise InvalidInput(
+            f"crop_px {settings.samples.crop_px} must be a multiple of {structure.multiple_px} "
+            f"and more than twice margin_px {settings.samples.margin_px}"
+        )
+    if settings.tiles.tile_px % structure.multiple_px:
+        raise InvalidInput(f"tile_px {settings.tiles.tile_px} must be a multiple of {structure.multiple_px}")
+    return AmunConfig(
+        factor_names=train.factor_names or (),
+        factor_units=train.factor_units or (),
+        scale_factor=int(scale_factor),
+        halo_px=halo_px(structure),
+        multiple_px=structure.multiple_px,
+        context_px=train.fine_shape,
+        thumbnail_px=THUMBNAIL_PX,
+        tile_px=settings.tiles.tile_px,
+        overlap_px=settings.tiles.overlap_px,
+    )
+
+
+def _golden(pairs: Pairs, config: AmunConfig) -> dict[str, Array]:
+    """The first scene's upper left corner that holds most coarse values, at most 16 x 16 cells."""
+    coarse = pairs.coarse[0]
+    h, w = (min(GOLDEN_CELLS, length) for length in coarse.shape)
+    corners = [(r, c) for r in range(0, coarse.shape[0] - h + 1, h) for c in range(0, coarse.shape[1] - w + 1, w)]
+    row, col = max(corners, key=lambda at: np.isfinite(coarse[at[0] : at[0] + h, at[1] : at[1] + w]).sum())
+    golden: dict[str, Array] = {"coarse": coarse[row : row + h, col : col + w].copy()}
+    if pairs.factors is not None:
+        s = config.scale_factor
+        window = (slice(row * s, (row + h) * s), slice(col * s, (col + w) * s))
+        golden["factors"] = pairs.factors[0][:, window[0], window[1]].copy()
+    return golden
+
+
+def _training_record(
+    train_pairs: Pairs, valid_pairs: Pairs, settings: AmunSettings, seed: int, outcome: Outcome
+) -> dict[str, object]:
+    return {
+        "settings": settings_to_json(settings),
+        "seed": seed,
+        "train_ids": list(train_pairs.id or range(len(train_pairs))),
+        "valid_ids": list(valid_pairs.id or range(len(valid_pairs))),
+        "train_scenes": list(scene_digests(train_pairs)),
+        "valid_scenes": list(scene_digests(valid_pairs)),
+        "best_step": outcome.best_step,
+        "history": [list(row) for row in outcome.history],
+    }
+
+
+def _bicubic_rmse(scenes: list[AmunScene]) -> float:
+    return float(np.mean([_rmse(scene.coarse, scene.truth) for scene in scenes]))
+
+
+def _rmse(lst: Tensor, truth: Tensor) -> float:
+    valid = torch.isfinite(truth)
+    return float((lst[valid] - truth[valid]).double().square().mean().sqrt())

@@ -1,0 +1,134 @@
+"""AMUN: downscaling network with a scene context in a graph of its own (METHODS section 2).
+
+Kelvin in, kelvin out: the training statistics are buffers of the graph. The untrained network returns its coarse input.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from thermoscale.errors import InvalidInput
+from thermoscale_train.models.attention import SceneContext, TileAttention, gated_sum
+from thermoscale_train.models.blocks import FFRDB, UNet, conv_unit
+
+THUMBNAIL_PX = 32
+
+
+@dataclass(frozen=True)
+class AmunNetConfig:
+    """Structure and fixed statistics of one network.
+
+    Attributes:
+        groups: factor channels of each group, by index; empty for a network without factors, which then attends to LST.
+        coarse_offset, coarse_scale: training statistics of LST, K.
+        factor_offset, factor_scale: training statistics of each factor, in its unit.
+        detail_scale: typical size of (fine - interpolated coarse), K; the unit of the head.
+        width: channels at full resolution. depth: levels of the U-Net. growth: of the dense blocks.
+        heads: of the attention. pool: fine pixels per side of a token.
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+    coarse_offset: float
+    coarse_scale: float
+    factor_offset: tuple[float, ...]
+    factor_scale: tuple[float, ...]
+    detail_scale: float
+    width: int = 32
+    depth: int = 3
+    growth: int = 16
+    heads: int = 4
+    pool: int = 8
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise InvalidInput(f"width {self.width} is not a multiple of heads {self.heads}")
+        if sorted(i for group in self.groups for i in group) != list(range(self.n_factors)):
+            raise InvalidInput(f"groups {self.groups} do not hold each of {self.n_factors} factors exactly once")
+
+    @property
+    def n_factors(self) -> int:
+        return len(self.factor_offset)
+
+    @property
+    def multiple_px(self) -> int:
+        """Tile corners and sides are multiples of this many fine pixels."""
+        return math.lcm(2**self.depth, self.pool)
+
+
+class Amun(nn.Module):
+    """The two graphs of AMUN in one module: :meth:`context` for a scene, :meth:`forward` for its tiles."""
+
+    coarse_offset: Tensor
+    coarse_scale: Tensor
+    factor_offset: Tensor
+    factor_scale: Tensor
+
+    def __init__(self, config: AmunNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.channels = config.groups or ((0,),)  # channels of the group inputs; without factors: LST itself
+        sizes = [len(group) for group in self.channels]
+        self.register_buffer("coarse_offset", torch.tensor(config.coarse_offset))
+        self.register_buffer("coarse_scale", torch.tensor(config.coarse_scale))
+        self.register_buffer("factor_offset", torch.tensor(config.factor_offset).reshape(1, -1, 1, 1))
+        self.register_buffer("factor_scale", torch.tensor(config.factor_scale).reshape(1, -1, 1, 1))
+        self.scene_context = SceneContext(config.width, sizes)
+        self.lst_stem = conv_unit(2, config.width)
+        self.group_stems = nn.ModuleList(conv_unit(2 * n, config.width) for n in sizes)
+        self.attention = TileAttention(config.width, config.heads, config.pool)
+        self.merge = FFRDB(2 * config.width, config.width, growth=config.growth)
+        self.unet = UNet(config.width, config.depth, growth=config.growth)
+        self.head = nn.Conv2d(config.width, 1, 1)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
+
+    def context(self, thumb: Tensor, thumb_valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Thumbnail ``[B, 1 + F, 32, 32]`` in physical units and its valid shares.
+
+        Returns:
+            k and v ``[B, C, 1024]``, gate ``[B, G]``.
+        """
+        present = (thumb_valid > 0).to(thumb.dtype)
+        lst = (thumb[:, :1] - self.coarse_offset) / self.coarse_scale * present[:, :1]
+        factors = self._standardise(thumb[:, 1:]) * present[:, 1:]
+        lst, groups = self._group(lst, factors, thumb_valid)
+        return self.scene_context(lst, groups, present.amax(dim=1, keepdim=True))  # type: ignore[no-any-return]
+
+    def forward(
+        self, coarse: Tensor, factors: Tensor | None, valid: Tensor, k: Tensor, v: Tensor, gate: Tensor
+    ) -> Tensor:
+        """One batch of tiles.
+
+        Args:
+            coarse: ``[B, 1, T, T]`` coarse LST interpolated to the fine grid, K, without NaN.
+            factors: ``[B, F, T, T]`` in their units, anything where not valid; None when F is 0.
+            valid: ``[B, 1 + F, T, T]`` 1 where usable, else 0.
+            k, v, gate: from :meth:`context`, batch 1 or B.
+
+        Returns:
+            ``[B, 1, T, T]`` LST, K. Pixels closer to the border than the receptive radius depend on the cut.
+        """
+        lst = (coarse - self.coarse_offset) / self.coarse_scale
+        standard = lst[:, :0] if factors is None else self._standardise(factors) * valid[:, 1:]
+        lst, groups = self._group(lst, standard, valid)
+        fused = gated_sum([stem(x) for stem, x in zip(self.group_stems, groups, strict=True)], gate)
+        attended = self.attention(self.lst_stem(lst), k, v)
+        detail: Tensor = self.head(self.unet(self.merge(attended, fused)))
+        return coarse + self.config.detail_scale * detail
+
+    def _standardise(self, factors: Tensor) -> Tensor:
+        return (factors - self.factor_offset) / self.factor_scale
+
+    def _group(self, lst: Tensor, factors: Tensor, valid: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """LST with its validity, and each group's channels with theirs."""
+        with_valid = torch.cat([lst, valid[:, :1]], dim=1)
+        if not self.config.groups:
+            return with_valid, [with_valid]
+        groups = []
+        for group in self.channels:
+            values = [factors[:, i : i + 1] for i in group]
+            validity = [valid[:, 1 + i : 2 + i] for i in group]
+            groups.append(torch.cat(values + validity, dim=1))
+        return with_valid, groups

@@ -1,0 +1,181 @@
+"""Training DyNet and RatioNet for one place."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from thermoscale.formats import Series
+from thermoscale.numerics.change_ratio import Guards
+from thermoscale.pipelines.iustfm import IustfmConfig, Region
+from thermoscale.pipelines.library import Library, stored_library
+from thermoscale_train import losses
+from thermoscale_train.config import IustfmSettings, TrainingSettings
+from thermoscale_train.data.dynet_samples import draw_dynet_pool
+from thermoscale_train.data.ratio_net_samples import RatioNetPool, draw_ratio_net_pool
+from thermoscale_train.data.region import clip_side
+from thermoscale_train.judge_iustfm import Judge
+from thermoscale_train.loop import Outcome, train
+from thermoscale_train.models.dynet import DyNet, DyNetConfig
+from thermoscale_train.models.ratio_net import RatioNet, RatioNetConfig
+from thermoscale_train.networks import dynet_network, ratio_net_network
+
+
+@dataclass(frozen=True)
+class Place:
+    """Everything fixed before the networks are trained."""
+
+    series: Series
+    region: Region
+    config: IustfmConfig
+    settings: IustfmSettings
+    seed: int
+    progress: bool
+    resume: Path | None
+
+    @property
+    def guards(self) -> Guards:
+        """In the unit of the series."""
+        return self.config.guards.scaled(self.config.physical)
+
+    @property
+    def library(self) -> Library:
+        """The dates the networks learn from, as the bundle will hold them."""
+        return stored_library(self.region, self.config.library_step)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Both trained networks, how they came about, and the config with their ranges."""
+
+    dynet: DyNet
+    ratio_net: RatioNet
+    config: IustfmConfig
+    dynet_outcome: Outcome
+    ratio_net_outcome: Outcome
+    alpha_sd: float
+
+
+def train_both(
+    place: Place, stage: str, steps: tuple[int, int], *, judge: Judge | None = None, alpha_sd: float = 0.0
+) -> Networks:
+    """DyNet, then RatioNet on top of it.
+
+    Args:
+        steps: of each network.
+        judge: chooses the best weights and measures DyNet's error; without it the last weights are taken.
+        alpha_sd: DyNet's error where there is no judge to measure it.
+    """
+    dynet, dynet_outcome = _train_dynet(place, f"DyNet {stage}", steps[0], judge)
+    if judge is not None and place.settings.ratio_net.samples.alpha_error:
+        alpha_sd = judge.alpha_sd(place.config, dynet_network(dynet))
+    pool = draw_ratio_net_pool(
+        place.library,
+        place.region,
+        place.config.n_hcr,
+        place.guards,
+        place.settings.dynet.samples.order,
+        place.settings.ratio_net.samples,
+        alpha_sd,
+        np.random.default_rng([place.seed, 1]),
+    )
+    ranges = pool.ranges()
+    config = replace(
+        place.config,
+        range_distance=ranges.distance,
+        range_a2_negative=ranges.a2_negative,
+        range_a2_positive=ranges.a2_positive,
+    )
+    ratio_net, outcome = _train_ratio_net(place, config, pool, f"RatioNet {stage}", steps[1], dynet, judge)
+    return Networks(dynet, ratio_net, config, dynet_outcome, outcome, alpha_sd)
+
+
+def _train_dynet(place: Place, name: str, steps: int, judge: Judge | None) -> tuple[DyNet, Outcome]:
+    settings = place.settings.dynet
+    pool = draw_dynet_pool(
+        place.library,
+        place.region,
+        place.guards,
+        clip_side(place.series, settings.region),
+        settings.samples,
+        settings.network,
+        np.random.default_rng([place.seed, 0]),
+    )
+    known = pool.alpha[pool.valid]
+    torch.manual_seed(place.seed)
+    sizes = settings.network
+    dynet = DyNet(
+        DyNetConfig(
+            m_max=sizes.m_max,
+            h_max=sizes.h_max,
+            hidden=sizes.hidden,
+            layers=sizes.layers,
+            alpha_mean=float(known.mean()),
+            alpha_sd=max(float(known.std(correction=0)), 1e-3),
+        )
+    )
+
+    def loss_at(step: int) -> Tensor:
+        rng = np.random.default_rng([place.seed, 2, step])
+        batch = pool.batch(settings.training.batch, settings.samples.slot_dropout, rng)
+        return losses.mean_square_present(dynet(batch.alpha, batch.valid, torch.isfinite(batch.truth)), batch.truth)
+
+    score = (lambda: 0.0) if judge is None else judge.scorer(place.config, dynet_network(dynet), None)
+    return dynet, _train(dynet, loss_at, score, settings.training, name, steps, place, judge)
+
+
+def _train_ratio_net(
+    place: Place,
+    config: IustfmConfig,
+    pool: RatioNetPool,
+    name: str,
+    steps: int,
+    dynet: DyNet,
+    judge: Judge | None,
+) -> tuple[RatioNet, Outcome]:
+    settings = place.settings.ratio_net
+    torch.manual_seed(place.seed)
+    ratio_net = RatioNet(
+        RatioNetConfig(
+            hidden=settings.network.hidden,
+            distance_offset=float(pool.distance.mean()),
+            distance_scale=_spread(pool.distance),
+            a2_offset=float(pool.a2.mean()),
+            a2_scale=_spread(pool.a2),
+            delta_scale=_spread(pool.delta),
+        )
+    )
+
+    def loss_at(step: int) -> Tensor:
+        batch = pool.batch(settings.training.batch, np.random.default_rng([place.seed, 3, step]))
+        predicted: Tensor = ratio_net(batch.distance, batch.a2)
+        return ((predicted - batch.delta) / ratio_net.config.delta_scale).square().mean()
+
+    networks = dynet_network(dynet), ratio_net_network(ratio_net)
+    score = (lambda: 0.0) if judge is None else judge.scorer(config, *networks)
+    return ratio_net, _train(ratio_net, loss_at, score, settings.training, name, steps, place, judge)
+
+
+def _train(
+    network: nn.Module,
+    loss_at: Callable[[int], Tensor],
+    score: Callable[[], float],
+    training: TrainingSettings,
+    name: str,
+    steps: int,
+    place: Place,
+    judge: Judge | None,
+) -> Outcome:
+    """Without a judge there is one evaluation, at the end, so that the last weights are the result."""
+    every = training.evaluate_every if judge is not None else steps
+    resume = None if place.resume is None else place.resume / f"{name.lower().replace(' ', '_')}.pt"
+    settings = replace(training, steps=steps, evaluate_every=every)
+    return train(network, loss_at, score, settings, name=name, progress=place.progress, resume=resume)
+
+
+def _spread(values: Tensor) -> float:
+    """Standard deviation, 1 where there is none."""
+    return float(values.std(correction=0)) or 1.0
