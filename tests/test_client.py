@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from thermoscale.client import GrpcClient, RestClient, _encode_multipart, decode_reply
 from thermoscale.errors import InvalidInput, ThermoscaleError, Unavailable, Undetermined
 from thermoscale.grpc_messages import PACKAGE, PREDICTIONS_METHOD, load_messages
+from thermoscale.wire.limits import Limits
 from thermoscale.wire.npz import encode_npz
 
 REPLY = encode_npz({"lst": np.full((2, 3), 290.0, np.float32), "meta": {"unit": "K"}})
@@ -216,6 +217,16 @@ def test_no_server_is_unavailable_and_named() -> None:
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match=re.escape(repr(url))):
         RestClient(url)
+
+
+@pytest.mark.parametrize("wire", ["rest", "grpc"])
+def test_a_request_that_no_server_takes_is_not_sent(wire: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thermoscale.client.Limits", lambda: Limits(max_body_bytes=100))
+    client = RestClient("http://127.0.0.1:9") if wire == "rest" else GrpcClient("127.0.0.1:9")
+    with pytest.raises(InvalidInput, match="102 bytes, at most 100"):
+        client.predict_bytes("amun", {"coarse": bytes(51), "factors": bytes(51)})
+    if isinstance(client, GrpcClient):
+        client.close()
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>not found</html>", encode_npz({"lst": np.zeros((1, 1))})])

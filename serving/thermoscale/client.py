@@ -88,6 +88,7 @@ class RestClient(_Client):
         self, model: str, parts: Mapping[str, bytes], *, version: str | None = None, timeout_s: float = TIMEOUT_S
     ) -> bytes:
         """Send one part as the body, several as multipart/form-data."""
+        _require_sendable(parts)
         path = "/predictions/" + "/".join(quote(name, safe="") for name in (model, version) if name)
         if parts.keys() == {"body"}:
             status, reply = self.request("POST", path, parts["body"], "application/octet-stream", timeout_s)
@@ -146,6 +147,7 @@ class GrpcClient(_Client):
         self, model: str, parts: Mapping[str, bytes], *, version: str | None = None, timeout_s: float = TIMEOUT_S
     ) -> bytes:
         """Send every part as one entry of the request's map."""
+        _require_sendable(parts)
         request = self._request(model_name=model, model_version=version or "", input=dict(parts))
         try:
             return bytes(self._predictions(request, timeout=timeout_s).prediction)
@@ -175,6 +177,13 @@ def decode_reply(body: bytes) -> dict[str, Any]:
     if "meta" not in arrays:
         raise InvalidInput(f"the reply holds {sorted(arrays)} and no meta: it is not from thermoscale")
     return {**arrays, "meta": json_of("meta", arrays["meta"])}
+
+
+def _require_sendable(parts: Mapping[str, bytes]) -> None:
+    """Refuse here what a server would only break off: an empty 413 over REST, a reset stream over gRPC."""
+    size, most = sum(map(len, parts.values())), Limits().max_body_bytes
+    if size > most:
+        raise InvalidInput(f"the request has {size} bytes, at most {most} are accepted: send a smaller scene")
 
 
 def _encode_multipart(parts: Mapping[str, bytes]) -> tuple[bytes, str]:
