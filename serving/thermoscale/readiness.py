@@ -15,9 +15,9 @@ from thermoscale.bundle.golden import GOLDEN_NAME, compare_golden, read_golden
 from thermoscale.bundle.manifest import MANIFEST_HASH_NAME, MANIFEST_NAME, read_manifest
 from thermoscale.client import RestClient
 from thermoscale.errors import BundleError, Unavailable
+from thermoscale.service import GOLDEN_TOLERANCE_K
 from thermoscale.torchserve import BUNDLE_FOLDER
 
-TOLERANCE_K = 1e-3
 _NEEDED = (MANIFEST_NAME, MANIFEST_HASH_NAME, GOLDEN_NAME)
 
 
@@ -85,7 +85,7 @@ def require_golden(client: Client, golden: Golden, timeout_s: float = 60.0) -> f
         Unavailable: no answer.
     """
     got = client.predict(golden.model, golden.inputs, version=golden.version, timeout_s=timeout_s)
-    return compare_golden(golden.outputs, got, TOLERANCE_K)
+    return compare_golden(golden.outputs, got, GOLDEN_TOLERANCE_K)
 
 
 def _read_golden(folder: Path) -> Golden:
