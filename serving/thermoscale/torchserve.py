@@ -98,7 +98,9 @@ def _parts_of(row: Mapping[str, Any]) -> dict[str, bytes]:
         InvalidInput: a name that is no word: a body sent as a form.
     """
     if not all(_PART_NAME.fullmatch(name) for name in row):
-        raise InvalidInput("the body was read as a form; send it with the header Content-Type: application/octet-stream")
+        raise InvalidInput(
+            "the body was read as a form; send it with the header Content-Type: application/octet-stream"
+        )
     return {name: value.encode() if isinstance(value, str) else bytes(value) for name, value in row.items()}
 
 
