@@ -19,8 +19,8 @@ class Limits:
         max_triples: triples of dates that one request may ask for.
     """
 
-    max_body_bytes: int = 256 * _MIB
-    max_inflated_bytes: int = 512 * _MIB
+    max_body_bytes: int = 64 * _MIB
+    max_inflated_bytes: int = 256 * _MIB
     max_ratio: int = 200
     ratio_free_bytes: int = 16 * _MIB
     max_arrays: int = 64
