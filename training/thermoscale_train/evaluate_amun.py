@@ -1,7 +1,7 @@
 """Judge downscaling methods on pairs of coarse and fine scenes."""
 
 import time as clock
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from thermoscale.numerics.grids import regular_index
 from thermoscale.service import Service, open_bundle
 from thermoscale_train.baselines import DOWNSCALING
 from thermoscale_train.data.simulated import simulate_coarse
-from thermoscale_train.data.split import ground_groups
+from thermoscale_train.known_ground import known_ground
 from thermoscale_train.scoring import PSNR_RANGES, Scores, bundle_name, result, score_case
 from thermoscale_train.usable import Exclusion, UsableRule, split_usable, why_unusable
 
@@ -53,6 +53,8 @@ def evaluate_amun(
     if experiment == "simulated":
         pairs = simulate_coarse(pairs)
     service = None if bundle is None else open_bundle(bundle)
+    if service is not None and service.pipeline != "amun":
+        raise InvalidInput(f"bundle {bundle} holds the pipeline {service.pipeline}, needed amun")
     usable, excluded = _usable_scenes(pairs, fine, service, rule)
     chosen = _methods(pairs, service, methods)
     work = [(row, method) for row in usable for method in chosen]
@@ -134,7 +136,8 @@ def _usable_scenes(
 ) -> tuple[list[int], list[Exclusion]]:
     """Rows to judge, and the other scenes with their reasons."""
     index = coarse_index_of(pairs)
-    ids, known = scene_ids(pairs), _known_ground(pairs, service)
+    ids = scene_ids(pairs)
+    known = {} if service is None else known_ground(pairs, service.manifest.training)
     verdicts = [
         (ids[row], known.get(row) or why_unusable(pairs.coarse[row], fine[row], index, rule))
         for row in range(len(pairs))
@@ -144,18 +147,3 @@ def _usable_scenes(
     if not rows:
         raise Undetermined(f"no scene of {len(ids)} can be judged; the first: {excluded[0].id}: {excluded[0].reason}")
     return rows, excluded
-
-
-def _known_ground(pairs: Pairs, service: Service | None) -> Mapping[int, str]:
-    """Rows on ground that the bundle has seen in training, each with the reason to leave it out."""
-    if service is None or pairs.id is None:
-        return {}
-    training = service.manifest.training
-    seen = {str(name) for key in ("train_ids", "valid_ids") for name in training.get(key, ())}
-    grounds = ground_groups(pairs)
-    trained = {int(ground): name for ground, name in zip(grounds, pairs.id, strict=True) if name in seen}
-    return {
-        row: f"its ground was part of the bundle's training (scene {trained[int(ground)]})"
-        for row, ground in enumerate(grounds)
-        if int(ground) in trained
-    }

@@ -1,0 +1,322 @@
+"""Evaluate: laws of the result, then what is held out, then refusals."""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+from thermoscale.errors import InvalidInput, Undetermined
+from thermoscale.formats import Pairs, Series
+from thermoscale.geo.datasets import write_pairs, write_series
+from thermoscale.testing.bundles import linear_series, write_tiny_amun, write_tiny_iustfm
+from thermoscale.testing.worlds import make_pairs, make_series
+from thermoscale_train import evaluate_iustfm as fusion
+from thermoscale_train.baselines import DOWNSCALING, FUSION
+from thermoscale_train.config import IustfmSettings, load_iustfm_settings
+from thermoscale_train.evaluate import add_arguments, choose_methods, run
+from thermoscale_train.evaluate_amun import METHODS as DOWNSCALING_METHODS
+from thermoscale_train.evaluate_amun import evaluate_amun
+from thermoscale_train.evaluate_iustfm import METHODS as FUSION_METHODS
+from thermoscale_train.evaluate_iustfm import evaluate_iustfm
+from thermoscale_train.known_ground import known_ground, scene_digests
+from thermoscale_train.scoring import load_schema, nulls_for_nan, score_case, table
+from thermoscale_train.usable import UsableRule, usable_dates, why_unusable
+
+UNTRAINED = (*FUSION, "oracle_alpha")
+
+
+def validate(result: dict[str, Any]) -> None:
+    """Against the shipped schema, as the JSON text that people get."""
+    jsonschema.validate(json.loads(json.dumps(result, allow_nan=False)), load_schema())
+
+
+def small_series(**options: Any) -> Series:
+    size = {"fine_shape": (36, 36), "scale_factor": 6, "n_dates": 15}
+    return make_series(2, **{**size, **options}).series
+
+
+def few_steps() -> IustfmSettings:
+    """Hardly any training: the path is tested, not the skill."""
+    shipped = load_iustfm_settings()
+    dynet, ratio_net = shipped.dynet, shipped.ratio_net
+    few = {"steps": 4, "evaluate_every": 4}
+    return IustfmSettings(
+        replace(
+            dynet,
+            region=replace(dynet.region, n_hcr=5),
+            samples=replace(dynet.samples, pool=64),
+            training=replace(dynet.training, **few),
+        ),
+        replace(
+            ratio_net,
+            samples=replace(ratio_net.samples, pool=500, triples=4),
+            training=replace(ratio_net.training, **few),
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def judged() -> dict[str, Any]:
+    """Every fusion method on a small world, leave-one-date-out."""
+    return evaluate_iustfm(small_series(cloud_share=0.1), settings=few_steps())
+
+
+def test_every_method_is_there_and_the_schema_holds(judged: dict[str, Any]) -> None:
+    validate(judged)
+    assert list(judged["methods"]) == list(FUSION_METHODS)
+
+
+def test_a_value_of_a_method_is_the_mean_of_its_cases(judged: dict[str, Any]) -> None:
+    for method, means in judged["methods"].items():
+        cases = [case for case in judged["cases"] if case["method"] == method]
+        for key, mean in means.items():
+            values = [case[key] for case in cases if case[key] is not None]
+            assert mean == (pytest.approx(np.mean(values)) if values else None)
+
+
+def test_all_methods_are_scored_on_one_mask(judged: dict[str, Any]) -> None:
+    for time in judged["settings"]["targets"]:
+        assert len({case["n_pixels"] for case in judged["cases"] if case["id"] == time}) == 1
+
+
+def test_targets_are_the_interior_usable_dates(judged: dict[str, Any]) -> None:
+    assert judged["settings"]["targets"] == sorted(judged["dates_used"])[1:-1]
+    assert not set(judged["dates_used"]) & {item["id"] for item in judged["excluded"]}
+
+
+def test_only_methods_with_a_spread_are_scored_for_it(judged: dict[str, Any]) -> None:
+    assert judged["methods"]["bilinear"]["crps"] is None
+    assert judged["methods"]["iustfm_closed_form"]["crps"] is not None
+
+
+def test_the_target_takes_part_in_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    series = small_series()
+    seen: list[tuple[str, Series]] = []
+
+    def spy(library: Series, coarse: Any, time: str) -> Any:
+        seen.append((time, library))
+        return FUSION["persistence"](library, coarse, time)
+
+    monkeypatch.setattr(fusion, "FUSION", {"persistence": spy})
+    evaluate_iustfm(series, methods=["persistence"], settings=few_steps())
+    assert seen
+    for time, library in seen:
+        assert time not in library.fine_time
+        assert time not in library.coarse_time
+
+
+def test_clusters_do_not_depend_on_the_target() -> None:
+    """The oracle may see the truth of its ratios, but not through the HCRs."""
+    series = small_series()
+    time = series.fine_time[2]
+    changed = replace(series, fine=series.fine.copy())
+    changed.fine[2] += np.linspace(-9, 9, 36, dtype=np.float32)
+    first, second = (
+        next(fusion._models_in_turn(one, [time], ["oracle_alpha"], few_steps(), UsableRule(), 0))
+        for one in (series, changed)
+    )
+    np.testing.assert_array_equal(first.labels, second.labels)
+
+
+def test_refusing_pixels_never_pays() -> None:
+    """A method that answers half the pixels perfectly is charged bilinear's error on the other half."""
+    world = make_series(5, fine_shape=(36, 36), scale_factor=6)
+    truth, coarse, index = world.truth[1], world.series.coarse[1], world.series.coarse_index
+    half = truth.copy()
+    half[:18] = np.nan
+    bilinear = DOWNSCALING["bilinear"](coarse, None, index)
+    common = {"coarse": coarse, "coarse_index": index, "psnr_range": 400.0, "seconds": 0.0}
+    refusing = score_case("t", "half", half, truth, **common)
+    squares = (bilinear[:18] - truth[:18]).astype(np.float64) ** 2
+    assert refusing["coverage"] == 0.5
+    assert refusing["rmse"] == pytest.approx(np.sqrt(squares.sum() / truth.size), rel=1e-5)
+    assert refusing["rmse_valid"] == 0.0
+
+
+def test_a_perfect_prediction_has_no_finite_psnr_and_json_says_null() -> None:
+    world = make_series(5, fine_shape=(36, 36), scale_factor=6)
+    case = score_case(
+        "t",
+        "perfect",
+        world.truth[1],
+        world.truth[1],
+        coarse=world.series.coarse[1],
+        coarse_index=world.series.coarse_index,
+        psnr_range=400.0,
+        seconds=0.0,
+    )
+    assert nulls_for_nan(case)["psnr"] is None
+    assert case["rmse"] == 0.0
+
+
+def test_a_date_where_nothing_is_determined_is_bilinear_without_coverage() -> None:
+    """Scenes of one mean offer no baseline: I-USTFM has no triple, and pays for it."""
+    series = small_series(class_change=False, weather_k=0.0, n_dates=9, cloud_share=0.0)
+    series = replace(series, fine=(series.fine - series.fine.mean(axis=(1, 2), keepdims=True) + 290).astype(np.float32))
+    service_free = fusion.place_without_networks(series, few_steps(), 0)
+
+    def refuse(*_: Any) -> dict[str, Any]:
+        raise Undetermined("no triple has a baseline")
+
+    silent = service_free._replace(predict=refuse)
+    prediction, spread = fusion._predict(silent, series.coarse[1], series.fine[0], "t", "iustfm_closed_form")
+    assert np.isnan(prediction).all()
+    assert spread is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda c, f: (c, np.where(np.arange(36) < 20, np.nan, f)), "fine coverage 0.444, needed 0.7"),
+        (lambda c, f: (np.full_like(c, np.nan), f), "coarse coverage 0.000, needed 0.5"),
+        (lambda c, f: (c[::-1, ::-1], f), "correlation of coarse and fine"),
+        (lambda c, f: (np.full_like(c, 290.0), f), "constant"),
+    ],
+)
+def test_an_unusable_date_is_named_with_its_reason(spoil: Any, reason: str) -> None:
+    series = small_series()
+    time = series.fine_time[1]
+    coarse, fine = series.coarse.copy(), series.fine.copy()
+    date = series.coarse_time.index(time)
+    coarse[date], fine[1] = spoil(coarse[date], fine[1])
+    usable, excluded = usable_dates(replace(series, coarse=coarse, fine=fine), UsableRule())
+    assert time not in usable
+    assert [item.id for item in excluded] == [time]
+    assert reason in excluded[0].reason
+
+
+def test_a_pixel_that_no_date_has_counts_against_none() -> None:
+    series = small_series()
+    series.fine[:, :18] = np.nan
+    assert usable_dates(series, UsableRule())[0] == list(series.fine_time)
+
+
+def test_a_small_overlap_tells_nothing() -> None:
+    series = small_series()
+    reason = why_unusable(series.coarse[1], series.fine[0], series.coarse_index, UsableRule(min_cells=40))
+    assert reason == "36 cells hold a coarse and a fine value, needed 40"
+
+
+def test_the_real_series_has_eighteen_usable_dates(data_folder: Path) -> None:
+    from thermoscale.geo.datasets import read_series
+
+    usable, excluded = usable_dates(read_series(data_folder / "saltonsea_nir"), UsableRule())
+    assert len(usable) == 18
+    assert [item.id[:10] for item in excluded] == ["2020-11-26", "2020-12-12"]
+
+
+def test_a_fusion_bundle_is_judged_on_dates_it_has_never_seen(tmp_path: Path) -> None:
+    series = linear_series()
+    bundle = write_tiny_iustfm(tmp_path / "iustfm")
+    with pytest.raises(Undetermined, match="no target"):
+        evaluate_iustfm(series, bundle=bundle)
+
+
+@pytest.mark.parametrize("experiment", ["real", "simulated"])
+def test_downscaling_results_hold_the_schema(experiment: str, tmp_path: Path) -> None:
+    pairs = make_pairs(1, coarse_shape=(12, 12))
+    only_ndvi = replace(pairs, factors=pairs.factors[:, :1], factor_names=("ndvi",), factor_units=("1",))
+    bundle = write_tiny_amun(tmp_path / "amun")
+    result = evaluate_amun(only_ndvi, bundle=bundle, experiment=experiment)
+    validate(result)
+    assert list(result["methods"]) == list(DOWNSCALING_METHODS)
+    assert result["settings"]["experiment"] == experiment
+
+
+def test_factors_are_given_to_the_bundle_by_name(tmp_path: Path) -> None:
+    bundle = write_tiny_amun(tmp_path / "amun")
+    assert "amun" in evaluate_amun(make_pairs(1, n_grounds=1, coarse_shape=(12, 12)), bundle=bundle)["methods"]
+    pairs = make_pairs(1, n_grounds=1, coarse_shape=(12, 12))
+    without = replace(pairs, factors=pairs.factors[:, 1:], factor_names=("elevation",), factor_units=("m",))
+    with pytest.raises(InvalidInput, match="'ndvi'"):
+        evaluate_amun(without, bundle=bundle)
+
+
+def test_ground_that_a_bundle_was_trained_on_is_known_whatever_the_ids() -> None:
+    pairs, others = make_pairs(1), make_pairs(2)
+    training = {"train_scenes": [scene_digests(pairs)[0]], "valid_scenes": []}
+    assert list(known_ground(pairs, training)) == [0, 1, 2]
+    assert known_ground(others, training) == {}
+    assert pairs.id == others.id
+
+
+def test_without_a_bundle_amun_is_left_out() -> None:
+    assert list(evaluate_amun(make_pairs(1))["methods"]) == list(DOWNSCALING)
+
+
+def test_closing_helps_when_the_coarse_scene_is_the_mean_of_the_truth() -> None:
+    methods = evaluate_amun(make_pairs(1), experiment="simulated")["methods"]
+    assert methods["bicubic_closed"]["rmse"] < methods["bicubic"]["rmse"] < methods["nearest"]["rmse"]
+
+
+def test_the_command_prints_json_and_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_series(tmp_path / "s.npz", small_series())
+    write_pairs(tmp_path / "p.npz", make_pairs(1))
+    for words in (
+        ["iustfm", "--series", str(tmp_path / "s.npz"), "--leave-one-date-out", "--methods", "persistence,bilinear"],
+        ["amun", "--pairs", str(tmp_path / "p.npz"), "--experiment", "simulated"],
+    ):
+        assert command([*words, "--json", "--out", str(tmp_path / "r.json")]) == 0
+        printed = json.loads(capsys.readouterr().out)
+        validate(printed)
+        assert json.loads((tmp_path / "r.json").read_text()) == printed
+        assert command(words) == 0
+        assert "rmse" in capsys.readouterr().out
+
+
+def command(words: list[str]) -> int:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return run(parser.parse_args(words))
+
+
+def test_the_table_lists_the_best_method_first(judged: dict[str, Any]) -> None:
+    first = table(judged).splitlines()[1].split()[0]
+    assert judged["methods"][first]["rmse"] == min(scores["rmse"] for scores in judged["methods"].values())
+
+
+def test_the_schema_refuses_what_is_not_a_result(judged: dict[str, Any]) -> None:
+    for spoiled in (
+        {**judged, "schema_version": 2},
+        {**judged, "more": 1},
+        {**judged, "pipeline": "amun"},
+        {**judged, "methods": {"magic": judged["methods"]["bilinear"]}},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            validate(spoiled)
+
+
+def test_unknown_methods_are_refused_with_the_list() -> None:
+    with pytest.raises(InvalidInput, match=r"\['starfm'\].*persistence"):
+        choose_methods("bilinear,starfm", FUSION_METHODS)
+    assert choose_methods("bilinear, bilinear", FUSION_METHODS) == ("bilinear",)
+
+
+def test_amun_by_name_needs_a_bundle(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "p.npz", make_pairs(1))
+    with pytest.raises(InvalidInput, match="--bundle"):
+        command(["amun", "--pairs", str(tmp_path / "p.npz"), "--methods", "amun"])
+
+
+def test_pairs_without_truth_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="no fine scenes"):
+        evaluate_amun(Pairs.from_arrays({"coarse": np.full((1, 4, 4), 290.0)}))
+
+
+def test_a_series_on_other_grids_is_not_the_bundles(tmp_path: Path) -> None:
+    bundle = write_tiny_iustfm(tmp_path / "iustfm")
+    with pytest.raises(InvalidInput, match="the bundle was made for"):
+        evaluate_iustfm(small_series(), bundle=bundle)
+
+
+def test_a_bundle_of_the_other_pipeline_is_refused(tmp_path: Path) -> None:
+    amun, iustfm = write_tiny_amun(tmp_path / "a"), write_tiny_iustfm(tmp_path / "i")
+    with pytest.raises(InvalidInput, match="needed iustfm"):
+        evaluate_iustfm(small_series(), bundle=amun)
+    with pytest.raises(InvalidInput, match="needed amun"):
+        evaluate_amun(make_pairs(1), bundle=iustfm)
