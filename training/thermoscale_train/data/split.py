@@ -30,7 +30,8 @@ def ground_groups(pairs: Pairs) -> IntArray:
 def split_by_ground(pairs: Pairs, shares: Mapping[str, float]) -> dict[str, tuple[int, ...]]:
     """Indexes of the scenes of each fold; scenes of one ground stay together.
 
-    Deterministic: the largest ground goes first, each to the fold that lacks most of its share.
+    Deterministic: the largest ground goes first, each to the fold that lacks most of its share; the last ones to
+    folds that have none yet.
 
     Args:
         shares: fold -> wanted share of the scenes, for example ``{"train": 0.6, "valid": 0.15, "test": 0.25}``.
@@ -45,12 +46,11 @@ def split_by_ground(pairs: Pairs, shares: Mapping[str, float]) -> dict[str, tupl
     if len(members) < len(shares):
         raise InvalidInput(f"{len(pairs)} scenes of {len(members)} separate grounds cannot be split into {len(shares)}")
     folds: dict[str, list[int]] = {name: [] for name in shares}
-    for ground in sorted(members, key=lambda scenes: (-len(scenes), scenes[0])):
-        lacking = {name: shares[name] * len(pairs) - len(folds[name]) for name in shares}
+    for placed, ground in enumerate(sorted(members, key=lambda scenes: (-len(scenes), scenes[0]))):
+        empty = [name for name in shares if not folds[name]]
+        choice = empty if len(empty) == len(members) - placed else list(shares)
+        lacking = {name: shares[name] * len(pairs) - len(folds[name]) for name in choice}
         folds[max(lacking, key=lambda name: lacking[name])] += ground.tolist()
-    empty = [name for name, scenes in folds.items() if not scenes]
-    if empty:
-        raise InvalidInput(f"the grounds hold {[len(m) for m in members]} scenes: nothing is left for {empty}")
     return {name: tuple(sorted(scenes)) for name, scenes in folds.items()}
 
 

@@ -61,11 +61,10 @@ class TileAttention(nn.Module):
     def forward(self, features: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """``features`` ``[B, C, T, T]``, ``k`` and ``v`` ``[B or 1, C, N]`` -> ``[B, C, T, T]``."""
         query = self.query(functional.avg_pool2d(features, self.pool))
-        side = query.shape[-1]
         asked = self._split(query.flatten(2)).transpose(2, 3)
         scores = torch.matmul(asked, self._split(k)) * asked.shape[-1] ** -0.5
         found = torch.matmul(torch.softmax(scores, dim=-1), self._split(v).transpose(2, 3))
-        found = found.transpose(2, 3).reshape(features.shape[0], features.shape[1], side, side)
+        found = found.transpose(2, 3).reshape(query.shape)
         found = functional.interpolate(self.project(found), scale_factor=float(self.pool), mode="bilinear")
         return features + self.gamma * found
 

@@ -1,0 +1,165 @@
+"""AMUN: the untrained network is interpolation, tiles are exact, nothing of a tile is a statistic."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from thermoscale.errors import InvalidInput
+from thermoscale.numerics.tiling import predict_tiled
+from thermoscale_train.models.amun import Amun, AmunNetConfig
+from thermoscale_train.models.receptive import halo_px, receptive_radius
+
+
+def make(depth: int = 1, *, n_factors: int = 2, seed: int = 0, untrained: bool = False, pool: int = 4) -> Amun:
+    torch.manual_seed(seed)
+    config = AmunNetConfig(
+        groups=tuple((i,) for i in range(n_factors)),
+        coarse_offset=300.0,
+        coarse_scale=10.0,
+        factor_offset=(0.4,) * n_factors,
+        factor_scale=(0.2,) * n_factors,
+        detail_scale=2.0,
+        width=4,
+        depth=depth,
+        growth=4,
+        heads=2,
+        pool=pool,
+    )
+    network = Amun(config)
+    if not untrained:
+        nn.init.normal_(network.head.weight)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0.0, 0.1)
+                module.running_var.uniform_(0.5, 2.0)
+                nn.init.constant_(module.bias, 1.0)  # few units, so none may be dead
+    return network.eval()
+
+
+def scene(shape: tuple[int, int], n_factors: int = 2, seed: int = 1) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    coarse = 300 + 10 * torch.randn(1, 1, *shape, generator=generator)
+    factors = torch.rand(1, n_factors, *shape, generator=generator)
+    valid = (torch.rand(1, 1 + n_factors, *shape, generator=generator) > 0.1).float()
+    return coarse, factors, valid
+
+
+def context_of(network: Amun, seed: int = 2) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    n = 1 + network.config.n_factors
+    thumb = 300 * torch.rand(1, n, 32, 32, generator=generator)
+    with torch.no_grad():
+        return network.context(thumb, torch.ones_like(thumb))
+
+
+def test_the_untrained_network_returns_its_interpolated_coarse_input() -> None:
+    network = make(untrained=True)
+    coarse, factors, valid = scene((16, 16))
+    with torch.no_grad():
+        lst = network(coarse, factors, valid, *context_of(network))
+    assert torch.equal(lst, coarse)
+
+
+def test_the_gate_starts_at_one() -> None:
+    *_, gate = context_of(make(untrained=True))
+    assert torch.equal(gate, torch.ones_like(gate))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_no_pixel_beyond_the_receptive_radius_matters_and_one_at_it_does(depth: int) -> None:
+    network = make(depth, pool=8)
+    radius, multiple = receptive_radius(network.config), network.config.multiple_px
+    side = -(-(2 * radius + 2 * multiple) // multiple) * multiple
+    coarse, factors, valid = scene((side, side))
+    context = context_of(network)
+    reach = 0
+    for phase in range(multiple):
+        at = side // 2 // multiple * multiple + phase
+        coarse.requires_grad_(True)
+        (gradient,) = torch.autograd.grad(network(coarse, factors, valid, *context)[0, 0, at, at], coarse)
+        rows = torch.nonzero(gradient[0, 0].abs().sum(1))[:, 0]
+        reach = max(reach, int(rows.max()) - at, at - int(rows.min()))
+    assert radius - multiple <= reach <= radius
+
+
+@given(row=st.integers(0, 5), col=st.integers(0, 5), seed=st.integers(0, 3))
+@settings(max_examples=4, deadline=None)
+def test_tiles_with_a_halo_give_the_whole_scene(row: int, col: int, seed: int) -> None:
+    network = make(depth=2, seed=seed)
+    multiple, halo = network.config.multiple_px, halo_px(network.config)
+    context = context_of(network)
+    shape, pad = (24, 20), halo + multiple
+    coarse, factors, valid = scene(shape, seed=seed)
+    image = torch.cat([coarse, factors, valid], dim=1)[0].numpy()
+
+    def tile(parts: np.ndarray) -> np.ndarray:
+        x = torch.from_numpy(np.ascontiguousarray(parts))[None]
+        with torch.no_grad():
+            return network(x[:, :1], x[:, 1:3], x[:, 3:], *context)[0, 0].numpy()
+
+    origin = (row * multiple, col * multiple)
+    tiled = predict_tiled(
+        tile,
+        image,
+        tile_px=2 * halo + 4 * multiple,
+        overlap_px=multiple,
+        halo_px=halo,
+        origin=origin,
+        multiple_px=multiple,
+    )
+    bottom, right = (-length % multiple for length in shape)
+    padded = np.pad(image, ((0, 0), (pad, pad + bottom), (pad, pad + right)), mode="edge")
+    whole = tile(padded)[pad : pad + shape[0], pad : pad + shape[1]]
+    assert np.abs(tiled - whole).max() < 1e-3
+
+
+def test_what_is_not_valid_does_not_matter() -> None:
+    network = make()
+    coarse, factors, valid = scene((16, 16))
+    changed = torch.where(valid[:, 1:] > 0, factors, 99.0)
+    context = context_of(network)
+    with torch.no_grad():
+        assert torch.equal(network(coarse, factors, valid, *context), network(coarse, changed, valid, *context))
+        thumb, share = 300 * torch.rand(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
+        share[:, :, :16] = 0.5
+        emptied = torch.where(share > 0, thumb, 0.0)
+        for a, b in zip(network.context(thumb, share), network.context(emptied, share), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_scene_of_any_number_of_factors_has_a_network() -> None:
+    network = make(n_factors=0)
+    coarse, _, valid = scene((16, 16), n_factors=0)
+    with torch.no_grad():
+        lst = network(coarse, None, valid, *context_of(network))
+    assert lst.shape == coarse.shape
+    assert not torch.equal(lst, coarse)
+
+
+def test_each_tile_of_a_batch_may_have_its_own_context() -> None:
+    network = make()
+    coarse, factors, valid = scene((16, 16))
+    first, second = context_of(network, 3), context_of(network, 4)
+    together = [torch.cat(pair) for pair in zip(first, second, strict=True)]
+    with torch.no_grad():
+        batch = network(coarse.repeat(2, 1, 1, 1), factors.repeat(2, 1, 1, 1), valid.repeat(2, 1, 1, 1), *together)
+        alone = network(coarse, factors, valid, *second)
+    assert torch.allclose(batch[1:], alone, atol=1e-3)
+
+
+def test_impossible_sizes_are_refused() -> None:
+    unit = {"factor_offset": (0.0,), "factor_scale": (1.0,)}
+    good = {"coarse_offset": 0.0, "coarse_scale": 1.0, "detail_scale": 1.0, **unit}
+        "coarse_offset": 0.0,
+        "coarse_scale": 1.0,
+        "factor_offset": (0.0,),
+        "factor_scale": (1.0,),
+        "detail_scale": 1.0,
+    }
+    with pytest.raises(InvalidInput, match="heads"):
+        AmunNetConfig(groups=((0,),), width=6, heads=4, **good)
+    with pytest.raises(InvalidInput, match="exactly once"):
+        AmunNetConfig(groups=((0,), (0,)), **good)

@@ -1,0 +1,119 @@
+"""Fitting AMUN: deterministic, gaps take no part, impossible data are refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from thermoscale.errors import InvalidInput
+from thermoscale.formats import Pairs
+from thermoscale.numerics.grids import area_mean, regular_index
+from thermoscale.pipelines.amun import Amun
+from thermoscale_train.checkpoint import AmunCheckpoint, load_checkpoint, save_checkpoint
+from thermoscale_train.config import AmunSettings
+from thermoscale_train.data.amun_samples import draw_batch, prepare_scenes
+from thermoscale_train.data.factor_groups import factor_groups
+from thermoscale_train.data.simulated import simulate_coarse
+from thermoscale_train.fit_amun import fit_amun, mean_rmse
+from thermoscale_train.models.receptive import receptive_radius
+from thermoscale_train.networks import amun_context_network, amun_tile_network
+
+
+def test_the_same_seed_gives_the_same_weights(
+    pairs: Pairs, amun_settings: AmunSettings, amun_checkpoint: AmunCheckpoint
+) -> None:
+    again = fit_amun(pairs.subset(range(4)), pairs.subset((4, 5)), amun_settings, seed=0)
+    assert all(torch.equal(again.state[name], amun_checkpoint.state[name]) for name in again.state)
+
+
+def test_the_halo_covers_the_receptive_radius(amun_checkpoint: AmunCheckpoint) -> None:
+    config = amun_checkpoint.config
+    assert receptive_radius(amun_checkpoint.network) <= config.halo_px
+    assert config.halo_px % config.multiple_px == 0
+
+
+def test_training_scores_what_is_served(
+    pairs: Pairs, amun_settings: AmunSettings, amun_checkpoint: AmunCheckpoint
+) -> None:
+    network, config = amun_checkpoint.build(), amun_checkpoint.config
+    wide = replace(amun_settings.samples, margin_px=config.halo_px)
+    with torch.no_grad():
+        trained = mean_rmse(network, prepare_scenes(config, pairs.subset((4,)), wide))
+    assert pairs.factors is not None
+    assert pairs.fine is not None
+    served = Amun(config, amun_context_network(network), amun_tile_network(network))
+    lst = served.predict(pairs.coarse[4], pairs.factors[4])["lst"]
+    assert trained == pytest.approx(float(np.sqrt(np.mean((lst - pairs.fine[4]) ** 2))), abs=1e-3)
+
+
+def test_a_checkpoint_survives_its_file(tmp_path: Path, amun_checkpoint: AmunCheckpoint) -> None:
+    save_checkpoint(tmp_path / "a.pt", amun_checkpoint)
+    read = load_checkpoint(tmp_path / "a.pt")
+    assert isinstance(read, AmunCheckpoint)
+    assert (read.config, read.network, read.training) == (
+        amun_checkpoint.config,
+        amun_checkpoint.network,
+        amun_checkpoint.training,
+    )
+    assert all(torch.equal(read.state[name], amun_checkpoint.state[name]) for name in read.state)
+    assert np.array_equal(read.golden["factors"], amun_checkpoint.golden["factors"], equal_nan=True)
+
+
+def test_crops_turn_together_with_their_cells_and_truth(
+    pairs: Pairs, amun_settings: AmunSettings, amun_checkpoint: AmunCheckpoint
+) -> None:
+    config = amun_checkpoint.config
+    assert pairs.fine is not None
+    index = regular_index((10, 10), pairs.fine_shape)
+    exact = replace(pairs, fine=(index % 97 + 250.0)[None].repeat(6, 0).astype(np.float32))
+    batch = draw_batch(
+        prepare_scenes(config, exact, amun_settings.samples), 8, amun_settings.samples, np.random.default_rng(0)
+    )
+    inside = batch.cells >= 0
+    assert torch.equal(batch.truth[inside], (batch.cells[inside] % 97 + 250).float())
+    assert torch.isnan(batch.truth[~inside]).all()
+    assert torch.isfinite(batch.coarse).all()
+    assert torch.isfinite(batch.factors).all()
+
+
+def test_gaps_in_truth_coarse_and_factors_do_not_stop_a_fit(pairs: Pairs, amun_settings: AmunSettings) -> None:
+    assert pairs.fine is not None
+    coarse, fine = pairs.coarse.copy(), pairs.fine.copy()
+    coarse[0, :3, :3], fine[1, :20] = np.nan, np.nan
+    fine[2] = np.nan
+    checkpoint = fit_amun(replace(pairs, coarse=coarse, fine=fine), pairs.subset((4, 5)), amun_settings, seed=0)
+    assert all(torch.isfinite(value).all() for value in checkpoint.state.values())
+
+
+def test_pairs_without_factors_have_a_network_too(pairs: Pairs, amun_settings: AmunSettings) -> None:
+    bare = replace(pairs, factors=None, factor_names=None, factor_units=None)
+    checkpoint = fit_amun(bare.subset(range(4)), bare.subset((4, 5)), amun_settings, seed=0)
+    assert checkpoint.config.factor_names == ()
+
+
+def test_impossible_data_are_refused(pairs: Pairs, amun_settings: AmunSettings) -> None:
+    bare = replace(pairs, factors=None, factor_names=None, factor_units=None)
+    with pytest.raises(InvalidInput, match="to validate with"):
+        fit_amun(pairs, bare, amun_settings, seed=0)
+    with pytest.raises(InvalidInput, match="no fine scenes"):
+        fit_amun(replace(pairs, fine=None), pairs, amun_settings, seed=0)
+    with pytest.raises(InvalidInput, match="crop_px"):
+        fit_amun(pairs, pairs, replace(amun_settings, samples=replace(amun_settings.samples, crop_px=30)), seed=0)
+    assert pairs.fine is not None
+    cut = replace(bare, fine=pairs.fine[:, :35, :35])
+    with pytest.raises(InvalidInput, match=r"3\.5 is not whole"):
+        fit_amun(cut, cut, amun_settings, seed=0)
+
+
+def test_simulated_pairs_have_the_cell_means_as_coarse(pairs: Pairs) -> None:
+    simulated = simulate_coarse(pairs)
+    assert np.array_equal(simulated.coarse, area_mean(pairs.fine, regular_index((10, 10), (40, 40)), (10, 10)))
+    with pytest.raises(InvalidInput, match="no fine scenes"):
+        simulate_coarse(replace(pairs, fine=None))
+
+
+def test_factors_of_one_meaning_share_a_group() -> None:
+    names = ("ndvi", "elevation", "red", "slope", "nir", "my_index", "population")
+    assert factor_groups(names) == ((0,), (1, 3), (2, 4), (5,), (6,))
