@@ -71,12 +71,14 @@ class DemoData:
         folds = {
             name: f"{len(rows)} scenes, separate grounds: {self._grounds(rows)}" for name, rows in self.folds.items()
         }
+        usable, excluded = usable_dates(self.library, UsableRule())
         return {
             "source": self.source,
             "amun": {**folds, "held_out": folds["test"]},
             "iustfm": {
                 "quantity": self.series.quantity,
-                "library": list(self.library.fine_time),
+                "library": usable,
+                "excluded": [vars(exclusion) for exclusion in excluded],
                 "held_out": ", ".join(self.held_out),
             },
         }

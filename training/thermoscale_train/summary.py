@@ -75,7 +75,7 @@ def table(summary: Mapping[str, Any]) -> str:
     lines = [f"data: {summary['data']['source']}", f"server: {summary['server']}"]
     for name, part in summary["pipelines"].items():
         lines += ["", f"{name} ({part['bundle']}), held out: {summary['data'][name]['held_out']}"]
-        lines.append(f"  {'':24}{'RMSE':>12}{'bias':>12}")
+        lines.append(f"  {'':24}{'RMSE':>14}{'bias':>14}")
         lines += [_row(label, scores, part["unit"]) for label, scores in _rows(part)]
         lines.append("  latency " + ", ".join(f"{wire} {ms:.1f} ms" for wire, ms in part["latency_ms"].items()))
         lines += [f"  {sentence}" for sentence in part["verdict"]]
@@ -91,4 +91,4 @@ def _rows(part: Mapping[str, Any]) -> Sequence[tuple[str, Mapping[str, float]]]:
 
 def _row(label: str, scores: Mapping[str, float], unit: str) -> str:
     rmse, bias = format_value(scores["rmse"], unit), format_value(scores["bias"], unit, sign=True)
-    return f"  {label:24}{rmse:>12}{bias:>12}"
+    return f"  {label:24}{rmse:>14}{bias:>14}"
