@@ -154,19 +154,22 @@ def test_a_perfect_prediction_has_no_finite_psnr_and_json_says_null() -> None:
     assert case["rmse"] == 0.0
 
 
-def test_a_date_where_nothing_is_determined_is_bilinear_without_coverage() -> None:
-    """Scenes of one mean offer no baseline: I-USTFM has no triple, and pays for it."""
-    series = small_series(class_change=False, weather_k=0.0, n_dates=9, cloud_share=0.0)
-    series = replace(series, fine=(series.fine - series.fine.mean(axis=(1, 2), keepdims=True) + 290).astype(np.float32))
-    service_free = fusion.place_without_networks(series, few_steps(), 0)
+def test_where_nothing_is_determined_i_ustfm_pays_with_bilinear() -> None:
+    """Scenes of one mean offer no baseline, hence no triple: no answer, which is charged like bilinear."""
+    series = small_series(n_dates=9)
+    means = series.fine.mean(axis=(1, 2), keepdims=True)
+    series = replace(series, fine=(series.fine - means + 290.0).astype(np.float32))
+    methods = evaluate_iustfm(series, settings=few_steps())["methods"]
+    for name in ("iustfm_closed_form", "iustfm_rationet"):
+        assert methods[name]["coverage"] == 0.0
+        assert methods[name]["rmse"] == methods["bilinear"]["rmse"]
+        assert methods[name]["rmse_valid"] is None
 
-    def refuse(*_: Any) -> dict[str, Any]:
-        raise Undetermined("no triple has a baseline")
 
-    silent = service_free._replace(predict=refuse)
-    prediction, spread = fusion._predict(silent, series.coarse[1], series.fine[0], "t", "iustfm_closed_form")
-    assert np.isnan(prediction).all()
-    assert spread is None
+def test_three_dates_are_judged_without_networks() -> None:
+    methods = evaluate_iustfm(small_series(n_dates=9), settings=few_steps())["methods"]
+    assert methods["iustfm_closed_form"]["coverage"] > 0.5
+    assert methods["iustfm_rationet"]["coverage"] == 0.0
 
 
 @pytest.mark.parametrize(

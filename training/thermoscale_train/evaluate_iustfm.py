@@ -130,10 +130,13 @@ def _predict(
     """Prediction and 1-sigma spread; only the oracle looks at the truth. Where nothing is determined all is NaN."""
     if method == "oracle_alpha":
         return oracle_alpha(model.library, truth, time, model.labels), None
-    if method not in MODES or model.predict is None:
+    if method not in MODES:
         return FUSION[method](model.library, coarse, time), None
+    nothing = np.full(truth.shape, np.nan, np.float32)
+    if MODES[method] not in model.predict:
+        return nothing, None
     try:
-        answer = model.predict(coarse, time, MODES[method])
+        answer = model.predict[MODES[method]](coarse, time)
     except Undetermined:
-        return np.full(truth.shape, np.nan, np.float32), None
+        return nothing, None
     return answer["lst"], answer["spread_k"]

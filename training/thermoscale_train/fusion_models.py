@@ -1,15 +1,18 @@
 """What the judge of fusion methods needs of an I-USTFM: its library, its HCRs and its answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from thermoscale.arrays import FloatArray, IntArray
-from thermoscale.errors import InvalidInput
+from thermoscale.errors import InvalidInput, Undetermined
 from thermoscale.formats import Series
+from thermoscale.iustfm_requests import RATIO_NET_GRAPH
 from thermoscale.pipelines.iustfm import Iustfm, Region, decode_library
+from thermoscale.pipelines.iustfm_config import MODES
 from thermoscale.pipelines.region import REGION_NAMES
 from thermoscale.service import Service
 from thermoscale_train.checkpoint import IustfmCheckpoint
@@ -21,33 +24,35 @@ from thermoscale_train.usable import UsableRule
 
 
 class FusionModel(NamedTuple):
-    """One I-USTFM to be judged, or, without ``predict``, only the place it would be fitted to.
+    """One I-USTFM to be judged, or, without modes, only the place it would be fitted to.
 
     Attributes:
         library: dates with both images; no target is among them.
         labels: HCRs ``[H, W]``.
-        predict: ``(coarse [h, w], time, mode)`` to the answer of :class:`thermoscale.pipelines.iustfm.Iustfm`.
+        predict: mode -> ``(coarse [h, w], time)`` to the answer of :class:`thermoscale.pipelines.iustfm.Iustfm`.
     """
 
     library: Series
     labels: IntArray
-    predict: Callable[[FloatArray, str, str], dict[str, Any]] | None
+    predict: Mapping[str, Callable[[FloatArray, str], dict[str, Any]]]
 
 
 def place_without_networks(library: Series, settings: IustfmSettings, seed: int) -> FusionModel:
     """The HCRs alone, as :func:`fit_model` would make them."""
-    return FusionModel(library, fit_hcr(library.fine, settings.dynet.region.n_hcr, seed), None)
+    return FusionModel(library, fit_hcr(library.fine, settings.dynet.region.n_hcr, seed), {})
 
 
 def fit_model(library: Series, settings: IustfmSettings, rule: UsableRule, seed: int) -> FusionModel:
-    """HCRs and networks fitted to ``library``."""
-    checkpoint = fit_iustfm(library, settings, rule=rule, seed=seed)
+    """HCRs and networks fitted to ``library``; only HCRs where the library does not determine the networks."""
+    try:
+        checkpoint = fit_iustfm(library, settings, rule=rule, seed=seed)
+    except Undetermined:
+        return place_without_networks(library, settings, seed)
     pipeline = pipeline_of(checkpoint)
-
-    def predict(coarse: FloatArray, time: str, mode: str) -> dict[str, Any]:
-        return pipeline.predict(coarse, time, mode=mode)
-
-    return FusionModel(library, checkpoint.region.labels, predict)
+    modes = MODES if checkpoint.ratio_net else ("closed_form",)
+    return FusionModel(
+        library, checkpoint.region.labels, {mode: partial(pipeline.predict, mode=mode) for mode in modes}
+    )
 
 
 def pipeline_of(checkpoint: IustfmCheckpoint) -> Iustfm:
@@ -79,10 +84,11 @@ def model_of_bundle(service: Service, folder: Path, series: Series) -> FusionMod
             f"{list(region.coarse_shape)} and {list(region.fine_shape)}, linked by its own coarse_index"
         )
 
-    def predict(coarse: FloatArray, time: str, mode: str) -> dict[str, Any]:
+    def predict(mode: str, coarse: FloatArray, time: str) -> dict[str, Any]:
         return service.predict({"coarse": coarse, "time": time, "mode": mode})
 
-    return FusionModel(_stored_series(region, config), region.labels, predict)
+    modes = MODES if RATIO_NET_GRAPH in service.manifest.files else ("closed_form",)
+    return FusionModel(_stored_series(region, config), region.labels, {mode: partial(predict, mode) for mode in modes})
 
 
 def seen_dates(service: Service, model: FusionModel) -> set[str]:
