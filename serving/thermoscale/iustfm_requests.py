@@ -17,6 +17,7 @@ from thermoscale.geo.alignment import Grid, require_same_grid
 from thermoscale.geo.longitude import centre_longitude, local_time
 from thermoscale.numerics.triples import TripleOrder, enumerate_triples
 from thermoscale.pipelines.iustfm import Iustfm, IustfmConfig, Region
+from thermoscale.pipelines.iustfm_table import ratio_table
 from thermoscale.pipelines.region import REGION_NAMES
 from thermoscale.pipelines.windows import require_window
 from thermoscale.request_values import (
@@ -31,6 +32,9 @@ from thermoscale.wire.limits import Limits
 
 DYNET_GRAPH, RATIO_NET_GRAPH = "dynet.onnx", "ratio_net.onnx"
 LAYERS = ("lst", "spread_k", "iqr_k", "n_triples", "flags")
+REMEMBERED_TARGETS = 2
+"""Target images whose ratios are kept, so that the windows of one ask DyNet once: at most 20 MB each."""
+
 _REPLY_BYTES_PER_PIXEL = 20
 _OPTIONAL = {"window", "triples", "mode", "past_only"}
 _SERIES_KEYS = {field.name for field in fields(Series)}
@@ -101,7 +105,7 @@ class IustfmRequests:
         require_few_triples(len(enumerate_triples(others, time, order)), limits)
 
 
-def open_iustfm(folder: Path, manifest: Manifest, networks: Mapping[str, Network]) -> IustfmRequests:
+def open_iustfm(folder: Path, manifest: Manifest, networks: Mapping[str, Network], threads: int = 1) -> IustfmRequests:
     """The pipeline of the bundle in ``folder``; graphs that the bundle does not hold are left out.
 
     Raises:
@@ -109,7 +113,16 @@ def open_iustfm(folder: Path, manifest: Manifest, networks: Mapping[str, Network
     """
     region = Region.from_arrays({name: _open_array(folder / "region" / f"{name}.npy") for name in REGION_NAMES})
     config = IustfmConfig.from_json(manifest.config)
-    pipeline = Iustfm(config, region, networks.get(DYNET_GRAPH), networks.get(RATIO_NET_GRAPH))
+    dynet, ratio_net = networks.get(DYNET_GRAPH), networks.get(RATIO_NET_GRAPH)
+    pipeline = Iustfm(
+        config,
+        region,
+        dynet,
+        ratio_net,
+        table=None if ratio_net is None else ratio_table(config, ratio_net),
+        threads=threads,
+        remembered=REMEMBERED_TARGETS,
+    )
     return IustfmRequests(pipeline, manifest.georeference)
 
 

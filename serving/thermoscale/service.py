@@ -44,7 +44,7 @@ def open_bundle(folder: Path | str, *, threads: int = 1, limits: Limits | None =
     """Open the bundle in ``folder``: check its manifest and every hash, load its graphs, reproduce its golden sample.
 
     Args:
-        threads: threads inside one operator of a graph.
+        threads: threads inside one operator of a graph, and blocks of pixels computed at once.
         limits: how large a request may be.
 
     Raises:
@@ -58,7 +58,7 @@ def open_bundle(folder: Path | str, *, threads: int = 1, limits: Limits | None =
     networks = {name: _timed(open_session(folder / name, threads=threads)) for name in graphs}
     inputs, outputs = read_golden(folder / GOLDEN_NAME)
     try:
-        service = Service(manifest, _open_requests(folder, manifest, networks), inputs, limits or Limits())
+        service = Service(manifest, _open_requests(folder, manifest, networks, threads), inputs, limits or Limits())
         got = service.predict(inputs)
     except (InvalidInput, Undetermined) as error:
         raise BundleError(f"bundle {folder} cannot answer its own golden sample: {error}") from error
@@ -66,13 +66,13 @@ def open_bundle(folder: Path | str, *, threads: int = 1, limits: Limits | None =
     return service
 
 
-def _open_requests(folder: Path, manifest: Manifest, networks: Mapping[str, Network]) -> Requests:
+def _open_requests(folder: Path, manifest: Manifest, networks: Mapping[str, Network], threads: int) -> Requests:
     """The bundle's pipeline."""
     quantity = manifest.config.get("quantity")
     if quantity != manifest.quantity:
         raise BundleError(f"bundle {folder}: the manifest says quantity {manifest.quantity}, its config {quantity}")
     if manifest.pipeline == "iustfm":
-        return open_iustfm(folder, manifest, networks)
+        return open_iustfm(folder, manifest, networks, threads)
     return open_amun(manifest, networks)
 
 

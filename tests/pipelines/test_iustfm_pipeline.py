@@ -201,7 +201,8 @@ def test_ratios_outside_the_training_range_are_clipped_and_flagged() -> None:
 def test_a_side_of_the_pole_that_training_never_saw_uses_the_closed_form() -> None:
     blind = replace(CONFIG, range_a2_positive=None, range_a2_negative=None)
     result = pipeline(blind).predict(COARSE, TARGET)
-    np.testing.assert_array_equal(result["lst"], pipeline().predict(COARSE, TARGET, mode="closed_form")["lst"])
+    closed = pipeline().predict(COARSE, TARGET, mode="closed_form")["lst"]
+    np.testing.assert_allclose(result["lst"], closed, atol=1e-3)
     assert (result["flags"] == FALLBACK_USED).all()
 
 

@@ -1,6 +1,6 @@
 """Which triples a library of dates offers, and how their answers are combined."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import combinations
 from typing import Literal, NamedTuple
 
@@ -8,12 +8,13 @@ import numpy as np
 
 from thermoscale.arrays import Array, FloatArray
 from thermoscale.errors import InvalidInput
+from thermoscale.numerics.rank_network import sort_rows
 from thermoscale.times import canonical_time
 
 TripleOrder = Literal["ordered", "unordered", "past_only"]
 ORDERS: tuple[TripleOrder, ...] = ("ordered", "unordered", "past_only")
 
-_BLOCK_VALUES = 1 << 20  # values sorted at once: 4 MB of float32
+_BLOCK_VALUES = 1 << 18  # values ranked at once: 1 MB of float32 stays in the cache
 
 
 class Triple(NamedTuple):
@@ -54,56 +55,84 @@ def median_over_triples(stack: Array) -> tuple[FloatArray, FloatArray, Array]:
     """Per-pixel median of ``stack [n, H, W]``, its interquartile range, and how many values it rests on.
 
     NaN takes no part; a pixel without a value is NaN in both layers. Quartiles are interpolated linearly
-    between order statistics, as ``np.nanpercentile`` does. Rows are sorted block by block, so memory
+    between order statistics, as ``np.nanpercentile`` does. Pixels are ranked block by block, so memory
     beyond the answer stays bounded.
 
     Returns:
         median ``[H, W]`` float32, interquartile range ``[H, W]`` float32, count ``[H, W]`` uint8 (255 = 255 or more).
     """
-    shape = stack.shape[1:]
-    median, iqr = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
-    count = np.zeros(shape, np.uint8)
-    for rows in _row_blocks(stack):
-        ordered, n_valid = _sort_valid_first(stack[:, rows])
-        median[rows] = _quantile(ordered, n_valid, 0.5)
-        iqr[rows] = _quantile(ordered, n_valid, 0.75) - _quantile(ordered, n_valid, 0.25)
-        count[rows] = np.minimum(n_valid, 255)
-    return median, iqr, count
+    shape, n_pixels = stack.shape[1:], int(np.prod(stack.shape[1:]))
+    flat = stack.reshape(len(stack), n_pixels)
+    median, iqr = np.full(n_pixels, np.nan, np.float32), np.full(n_pixels, np.nan, np.float32)
+    count = np.zeros(n_pixels, np.uint8)
+    step = max(1, _BLOCK_VALUES // max(1, len(stack)))
+    for start in range(0, n_pixels if len(stack) else 0, step):
+        block = slice(start, start + step)
+        rows = list(flat[:, block].copy())
+        median[block], iqr[block], count[block] = median_of_rows(rows, np.empty_like(rows[0]))
+    return median.reshape(shape), iqr.reshape(shape), count.reshape(shape)
 
 
 def median_over_clips(alpha_hcr: Array) -> FloatArray:
     """Per-HCR median of ``alpha_hcr [n_clips, n_hcr]`` over the clips that hold the HCR: ``[n_hcr]``."""
-    return _quantile(*_sort_valid_first(alpha_hcr), 0.5).astype(np.float32)
+    median, _, _ = median_over_triples(alpha_hcr[:, np.newaxis])
+    return median.reshape(-1)
 
 
-def _row_blocks(stack: Array) -> Iterator[slice]:
-    values_per_row = max(1, stack.size // max(1, stack.shape[1]))
-    step = max(1, _BLOCK_VALUES // values_per_row)
-    for start in range(0, stack.shape[1], step):
-        yield slice(start, start + step)
+def median_of_rows(rows: list[Array], spare: Array) -> tuple[FloatArray, FloatArray, Array]:
+    """:func:`median_over_triples` of rows that may be overwritten.
+
+    Args:
+        rows: n arrays ``[P]``, NaN = no value.
+        spare: one more such array.
+
+    Returns:
+        ``[P]`` each: median and interquartile range, NaN without a value; count uint8.
+    """
+    count = _pad_gaps(rows)
+    ordered = sort_rows(rows, spare)
+    present = np.flatnonzero(np.bincount(count, minlength=len(rows) + 1))
+    if len(present) == 1:
+        median, iqr = _at_ranks(ordered, int(present[0]))
+    else:
+        median, iqr = (np.full(count.shape, np.nan, np.float32) for _ in range(2))
+        for n_valid in present:
+            pixels = np.flatnonzero(count == n_valid)
+            median[pixels], iqr[pixels] = _at_ranks(ordered, int(n_valid), pixels)
+    return median, iqr, np.minimum(count, 255).astype(np.uint8)
 
 
-def _sort_valid_first(stack: Array) -> tuple[Array, Array]:
-    """Axis 0 in ascending order (numpy sorts NaN last), and the number of values before the NaN."""
-    return np.sort(stack, axis=0), np.count_nonzero(~np.isnan(stack), axis=0)
+def _pad_gaps(rows: list[Array]) -> Array:
+    """Number of values in each column ``[P]``; NaN becomes +inf, so that it ranks last."""
+    count = np.zeros(rows[0].shape, np.intp)
+    for row in rows:
+        gap = np.isnan(row)
+        if gap.any():
+            row[gap] = np.inf
+            count -= gap
+    count += len(rows)
+    return count
 
 
-def _quantile(ordered: Array, n_valid: Array, share: float) -> Array:
-    """Order statistic at ``share`` of the way from the first to the last valid value, float64."""
-    if len(ordered) == 0:
-        return np.full(ordered.shape[1:], np.nan)
-    last = np.maximum(n_valid - 1, 0)
-    if last.size and last.min() == last.max():
-        last = last.flat[:1]  # one rank for all pixels, as there are no gaps: much faster
-    position = share * last
-    below = position.astype(np.intp)
-    low = _pick(ordered, below).astype(np.float64)
-    high = _pick(ordered, np.minimum(below + 1, last))
-    quantile: Array = low + (position - below) * (high - low)
-    return quantile
+def _at_ranks(ordered: list[Array], n_valid: int, pixels: Array | None = None) -> tuple[FloatArray, FloatArray]:
+    """Median and interquartile range where the first ``n_valid`` rows hold values, at some ``pixels`` (default: all).
 
+    With the quartile ``share / 4`` of the way from rank b to b + 1, the range is (1 - share / 4) of the distance of the
+    ranks b and -b plus share / 4 of the distance of the ranks next to them inside.
+    """
+    size = ordered[0].shape if pixels is None else pixels.shape
+    if n_valid == 0:
+        return np.full(size, np.nan, np.float32), np.full(size, np.nan, np.float32)
 
-def _pick(ordered: Array, rank: Array) -> Array:
-    """``ordered[rank]`` along axis 0, with one rank for each pixel or a single one for all."""
-    picked: Array = ordered[rank.item()] if rank.size == 1 else np.take_along_axis(ordered, rank[np.newaxis], axis=0)[0]
-    return picked
+    def rank(number: int) -> Array:
+        values: Array = ordered[number] if pixels is None else ordered[number][pixels]
+        return values
+
+    half = np.float32(0.5)
+    median = half * (rank((n_valid - 1) // 2) + rank(n_valid // 2))
+    below, share = divmod(n_valid - 1, 4)
+    iqr = rank(n_valid - 1 - below) - rank(below)
+    if share:
+        inner = rank(n_valid - 2 - below) - rank(below + 1)
+        iqr = np.float32(1 - share / 4) * iqr + np.float32(share / 4) * inner
+    return median.astype(np.float32, copy=False), iqr.astype(np.float32, copy=False)

@@ -6,24 +6,27 @@ The networks are passed in and speak physical units:
     ratio_net  distance [N], a2 [N] -> delta [N]
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from thermoscale.arrays import Array, BoolArray, FloatArray, Network, require_quantity, require_shape
+from thermoscale.arrays import Array, FloatArray, Network, require_quantity, require_shape
 from thermoscale.errors import InvalidInput, Undetermined
 from thermoscale.formats import Series, canonical_time
 from thermoscale.numerics.change_ratio import coarse_alpha
-from thermoscale.numerics.hcr import paint_hcr
-from thermoscale.numerics.triples import Triple, TripleOrder, enumerate_triples, median_over_triples
-from thermoscale.pipelines.flags import COARSE_MISSING, FILLED_THROUGH_HCR, OUTSIDE_LIBRARY_RANGE
+from thermoscale.numerics.ratio_table import RatioTable
+from thermoscale.numerics.triples import Triple, TripleOrder
+from thermoscale.pipelines.flags import COARSE_MISSING, FILLED_THROUGH_HCR
+from thermoscale.pipelines.iustfm_blocks import predict_window
 from thermoscale.pipelines.iustfm_config import MODES, IustfmConfig
-from thermoscale.pipelines.iustfm_pixels import assemble_triple, calibrated_spread
+from thermoscale.pipelines.iustfm_pixels import assemble_triple
+from thermoscale.pipelines.iustfm_plan import Plan, PlanMemory, choose_triples, plan_key, require_baseline
 from thermoscale.pipelines.iustfm_ratios import clip_cells, clip_hcr, clip_inputs, dynet_ratios, pooled_ratios
+from thermoscale.pipelines.iustfm_weighting import Weighting, make_closed_form, make_tabled
 from thermoscale.pipelines.library import Library, own_library, stored_library
 from thermoscale.pipelines.region import Region, decode_library, encode_library
-from thermoscale.pipelines.windows import Window, require_window
+from thermoscale.pipelines.windows import require_window
 
 __all__ = [
     "Iustfm",
@@ -37,29 +40,39 @@ __all__ = [
     "encode_library",
 ]
 
-BLOCK_PIXELS = 1 << 18
-"""Fine pixels of one triple held at a time: bounds memory, changes no number."""
-
-
-class _Plan(NamedTuple):
-    """A request understood: what the pixel loop needs."""
-
-    library: Library
-    triples: list[Triple]
-    alpha_hcr: FloatArray  # [n_triples, n_hcr]
-    own_ratio: BoolArray  # [n_cells]: the cell itself gave a ratio in some triple
-    seen: BoolArray  # [n_cells]: the target's coarse image has a value
-    mode: str
+BLOCK_PIXELS = 1 << 15
+"""Fine pixels computed at a time by each thread, at most: changes no number."""
 
 
 class Iustfm:
     """The pipeline. Without DyNet ratios are pooled over cells; without RatioNet only the closed form is served."""
 
-    def __init__(self, config: IustfmConfig, region: Region, dynet: Network | None, ratio_net: Network | None) -> None:
+    def __init__(
+        self,
+        config: IustfmConfig,
+        region: Region,
+        dynet: Network | None,
+        ratio_net: Network | None,
+        *,
+        table: RatioTable | None = None,
+        threads: int = 1,
+        remembered: int = 0,
+    ) -> None:
+        """``table`` and ``remembered`` are for networks that do not change any more.
+
+        Args:
+            table: stands for ``ratio_net``, from :func:`iustfm_table.ratio_table`; without it the network is asked for
+                every pixel.
+            threads: blocks of pixels computed at once.
+            remembered: target images whose ratios are kept for the next request.
+        """
         self.config = config
         self.region = region
         self._dynet = dynet
         self._ratio_net = ratio_net
+        self._table = table
+        self._threads = threads
+        self._memory = PlanMemory(remembered)
         self._stored = stored_library(region, config.library_step)
         self._cells = clip_cells(region)
         self._hcr_present = clip_hcr(region, config.h_max)
@@ -107,17 +120,15 @@ class Iustfm:
         """
         chosen = require_window(window, self.region.fine_shape)
         plan = self._plan(coarse, canonical_time(time), triples, mode or self.config.mode, order, series)
-        layers = {
-            "lst": np.full(chosen[2:], np.nan, np.float32),
-            "spread_k": np.full(chosen[2:], np.nan, np.float32),
-            "iqr_k": np.full(chosen[2:], np.nan, np.float32),
-            "n_triples": np.zeros(chosen[2:], np.uint8),
-            "flags": np.zeros(chosen[2:], np.uint8),
-        }
-        for block in _row_blocks(chosen):
-            rows = slice(block.row - chosen.row, block.row - chosen.row + block.height)
-            for name, values in self._predict_block(plan, block).items():
-                layers[name][rows] = values
+        layers = predict_window(
+            self.config,
+            self.region,
+            plan,
+            self._ratio_net,
+            chosen,
+            threads=self._threads,
+            most_pixels=BLOCK_PIXELS,
+        )
         return {**layers, "dates_used": [[triple.pre, triple.post] for triple in plan.triples]}
 
     def _plan(
@@ -128,12 +139,28 @@ class Iustfm:
         mode: str,
         order: TripleOrder,
         series: Series | None,
-    ) -> _Plan:
+    ) -> Plan:
         self._require_mode(mode)
         library = self._stored if series is None else own_library(series, self.region, self.config.quantity)
         target = self._require_target(coarse, time, series)
-        triples = _choose_triples(library, time, pairs, order)
-        triples = self._require_baseline(library, triples)
+        if series is not None:
+            return self._make_plan(library, target, time, pairs, mode, order)
+        named = None if pairs is None else tuple(map(tuple, pairs))
+        return self._memory.get(
+            plan_key(target, time, named, mode, order),
+            lambda: self._make_plan(library, target, time, pairs, mode, order),
+        )
+
+    def _make_plan(
+        self,
+        library: Library,
+        target: FloatArray,
+        time: str,
+        pairs: Sequence[tuple[str, str]] | None,
+        mode: str,
+        order: TripleOrder,
+    ) -> Plan:
+        triples = require_baseline(self.config, library, choose_triples(library, time, pairs, order))
         alpha = np.stack([self._coarse_alpha(library, triple, target) for triple in triples])
         alpha_hcr = self._hcr_ratios(alpha)
         if np.isnan(alpha_hcr).all():
@@ -141,8 +168,15 @@ class Iustfm:
                 f"no coarse cell of {time} gives a change ratio in any of {len(triples)} triples; "
                 f"guards: {self.config.guards}"
             )
-        own_ratio: BoolArray = np.logical_or.reduce(np.isfinite(alpha), axis=0)
-        return _Plan(library, triples, alpha_hcr, own_ratio, np.isfinite(target).ravel(), mode)
+        missing, ratioless = ~np.isfinite(target).ravel(), ~np.isfinite(alpha).any(axis=0)
+        flags = missing * np.uint8(COARSE_MISSING) | ratioless * np.uint8(FILLED_THROUGH_HCR)
+        without_cell = np.uint8(COARSE_MISSING | FILLED_THROUGH_HCR)
+        return Plan(library, triples, mode, alpha_hcr, np.append(flags, without_cell), self._weighting(mode, alpha_hcr))
+
+    def _weighting(self, mode: str, alpha_hcr: FloatArray) -> Weighting | None:
+        if mode == "closed_form":
+            return make_closed_form(self.config, alpha_hcr)
+        return None if self._table is None else make_tabled(self.config, alpha_hcr, self._table)
 
     def _hcr_ratios(self, alpha: FloatArray) -> FloatArray:
         """``[n_triples, n_cells]`` to ``[n_triples, n_hcr]``."""
@@ -157,44 +191,6 @@ class Iustfm:
         pre, post = library.coarse_at(triple.pre), library.coarse_at(triple.post)
         return coarse_alpha(pre, target, post, guards).ravel()
 
-    def _predict_block(self, plan: _Plan, block: Window) -> dict[str, Array]:
-        """All layers of some rows."""
-        labels = self.region.labels[block.slices]
-        times = {time for triple in plan.triples for time in (triple.pre, triple.post)}
-        scenes = {time: plan.library.fine_at(time, block.slices) for time in sorted(times)}
-        stack = np.full((len(plan.triples), *labels.shape), np.nan, np.float32)
-        flags = np.zeros(labels.shape, np.uint8)
-        for answer, triple, alpha_hcr in zip(stack, plan.triples, plan.alpha_hcr, strict=True):
-            low_pre, high_pre = plan.library.range_of(triple.pre)
-            low_post, high_post = plan.library.range_of(triple.post)
-            answer[:], bits = assemble_triple(
-                self.config,
-                scenes[triple.pre],
-                scenes[triple.post],
-                paint_hcr(alpha_hcr, labels),
-                baseline_k=plan.library.baseline_of(triple.pre, triple.post),
-                bounds=(min(low_pre, low_post), max(high_pre, high_post)),
-                mode=plan.mode,
-                ratio_net=self._ratio_net,
-            )
-            flags |= bits
-        lst, iqr, count = median_over_triples(stack)
-        flags |= self._place_flags(plan, lst, scenes, block)
-        spread = calibrated_spread(iqr, count, self.config.spread_factor)
-        return {"lst": lst, "spread_k": spread, "iqr_k": iqr, "n_triples": count, "flags": flags}
-
-    def _place_flags(self, plan: _Plan, lst: FloatArray, scenes: dict[str, FloatArray], block: Window) -> Array:
-        """Bits 0, 1 and 3; a pixel without a coarse cell counts as one whose cell is missing."""
-        index = self.region.coarse_index[block.slices]
-        answered = np.isfinite(lst)
-        missing = ~np.append(plan.seen, False)[index]
-        filled = ~np.append(plan.own_ratio, False)[index] & answered
-        lowest, highest = np.fmin.reduce(list(scenes.values())), np.fmax.reduce(list(scenes.values()))
-        outside = (lst < lowest) | (lst > highest)
-        bits = missing * COARSE_MISSING + filled * FILLED_THROUGH_HCR + outside * OUTSIDE_LIBRARY_RANGE
-        flags: Array = bits.astype(np.uint8)
-        return flags
-
     def _require_target(self, coarse: Array | None, time: str, series: Series | None) -> FloatArray:
         if coarse is None and series is None:
             raise InvalidInput(f"coarse is missing: needed the coarse scene of {time} or a series that holds it")
@@ -202,56 +198,8 @@ class Iustfm:
         require_shape("coarse", scene, self.region.coarse_shape)
         return require_quantity(f"coarse of {time}", scene, self.config.physical)
 
-    def _require_baseline(self, library: Library, triples: list[Triple]) -> list[Triple]:
-        """The triples whose fine scenes are far enough apart."""
-        needed = self.config.guards.scaled(self.config.physical).min_baseline_k
-        baselines = {triple: library.baseline_of(triple.pre, triple.post) for triple in triples}
-        far = [triple for triple, baseline in baselines.items() if baseline >= needed]
-        if not far:
-            listed = ", ".join(f"{t.pre} and {t.post}: {b:.3g}" for t, b in list(baselines.items())[:6])
-            raise Undetermined(
-                f"no triple has a baseline of {needed:g} {self.config.physical.unit} ({listed}); "
-                "needed two library dates with scenes further apart"
-            )
-        return far
-
     def _require_mode(self, mode: str) -> None:
         if mode not in MODES:
             raise InvalidInput(f"mode is {mode!r}, needed one of {list(MODES)}")
         if mode == "rationet" and self._ratio_net is None:
             raise InvalidInput("mode is 'rationet', but this pipeline has no RatioNet: use 'closed_form'")
-
-
-def _choose_triples(
-    library: Library, time: str, pairs: Sequence[tuple[str, str]] | None, order: TripleOrder
-) -> list[Triple]:
-    """The triples of a request, sorted by time."""
-    others = [other for other in library.times if other != time]
-    if pairs is not None:
-        return sorted({_require_pair(others, time, pair) for pair in pairs})
-    triples = enumerate_triples(others, time, order)
-    if not triples:
-        raise Undetermined(
-            f"no {order} triple around {time}: the library has {sorted(others)}; bring scenes on both sides, "
-            "or ask for past_only"
-        )
-    return triples
-
-
-def _require_pair(others: list[str], time: str, pair: Sequence[str]) -> Triple:
-    if len(pair) != 2:
-        raise InvalidInput(f"triples hold {list(pair)}, needed pairs of library times (pre, post)")
-    pre, post = (canonical_time(text) for text in pair)
-    unknown = sorted({pre, post} - set(others))
-    if unknown or pre == post:
-        raise InvalidInput(
-            f"triples name ({pre}, {post}); needed two different library times other than {time}: {sorted(others)}"
-        )
-    return Triple(pre, time, post)
-
-
-def _row_blocks(window: Window) -> Iterator[Window]:
-    """``window`` in pieces of whole rows."""
-    step = max(1, BLOCK_PIXELS // window.width)
-    for row in range(window.row, window.row + window.height, step):
-        yield Window(row, window.col, min(step, window.row + window.height - row), window.width)

@@ -1,4 +1,8 @@
-"""From two fine scenes and a change ratio to the fine scene between them: one triple, any part of the grid."""
+"""From two fine scenes and a change ratio to the fine scene between them: one triple, any part of the grid.
+
+:func:`assemble_triple` is the definition, written to be read. Whole scenes go through :mod:`iustfm_blocks`, which gives
+the same answers faster and comes back here for every pixel it cannot decide.
+"""
 
 import numpy as np
 
@@ -89,4 +93,8 @@ def clip_a2(config: IustfmConfig, a2: FloatArray) -> tuple[FloatArray, BoolArray
 
 def calibrated_spread(iqr: FloatArray, count: Array, spread_factor: float) -> FloatArray:
     """1 sigma of the median over triples, from their interquartile range; NaN where fewer than two triples agree."""
-    return np.where(count >= 2, iqr * np.float32(spread_factor / NORMAL_IQR), np.nan).astype(np.float32)
+    spread: FloatArray = iqr * np.float32(spread_factor / NORMAL_IQR)
+    alone = count < 2
+    if alone.any():
+        spread[alone] = np.nan
+    return spread

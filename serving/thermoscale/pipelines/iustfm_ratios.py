@@ -12,6 +12,9 @@ from thermoscale.numerics.triples import median_over_clips
 from thermoscale.pipelines.iustfm_config import IustfmConfig
 from thermoscale.pipelines.region import Region
 
+BATCH_VALUES = 1 << 20
+"""Inputs of DyNet made at once: 4 MB of float32, however many triples there are."""
+
 
 def clip_cells(region: Region, clips: IntArray | None = None) -> BoolArray:
     """``[n_clips, n_cells]``: the centre of the cell's fine pixels lies in the clip (default: the region's clips)."""
@@ -71,7 +74,7 @@ def dynet_ratios(
     cells: BoolArray,
     hcr_present: BoolArray,
 ) -> FloatArray:
-    """Change ratio of each HCR by DyNet, all triples and clips in one batch, median over clips.
+    """Change ratio of each HCR by DyNet, all clips of some triples in one batch, median over clips.
 
     Args:
         alpha: ``[n_triples, n_cells]``, NaN = not usable.
@@ -80,15 +83,27 @@ def dynet_ratios(
     Returns:
         ``[n_triples, n_hcr]``; NaN where no clip with a usable cell holds the HCR.
     """
-    inputs, valid = clip_inputs(region, alpha, config.m_max, cells=cells)
-    present = np.tile(hcr_present, (len(alpha), 1))
+    step = max(1, BATCH_VALUES // (len(cells) * config.m_max))
+    answers = np.empty((len(cells), len(alpha), config.n_hcr), np.float32)
+    for start in range(0, len(alpha), step):
+        some = slice(start, start + step)
+        inputs, valid = clip_inputs(region, alpha[some], config.m_max, cells=cells)
+        present = np.tile(hcr_present, (len(alpha[some]), 1))
+        by_clip = _ask_dynet(dynet, inputs, valid, present).reshape(-1, len(cells), config.h_max)
+        answers[:, some] = by_clip[:, :, : config.n_hcr].swapaxes(0, 1)
+    return median_over_clips(answers.reshape(len(cells), -1)).reshape(len(alpha), config.n_hcr)
+
+
+def _ask_dynet(dynet: Network, inputs: FloatArray, valid: BoolArray, present: BoolArray) -> FloatArray:
+    """``[B, h_max]``; samples without a usable cell or without an HCR never reach the network and are NaN."""
+    answers = np.full(present.shape, np.nan, np.float32)
     asked = valid.any(axis=1) & present.any(axis=1)
-    answers = np.full((len(inputs), config.h_max), np.nan, np.float32)
+    if asked.all():
+        return dynet({"alpha": inputs, "valid": valid, "hcr_present": present})["alpha_hcr"]
     if asked.any():
         batch = {"alpha": inputs[asked], "valid": valid[asked], "hcr_present": present[asked]}
         answers[asked] = dynet(batch)["alpha_hcr"]
-    per_triple = answers.reshape(len(alpha), len(cells), config.h_max)[:, :, : config.n_hcr]
-    return np.stack([median_over_clips(clips) for clips in per_triple])
+    return answers
 
 
 def pooled_ratios(config: IustfmConfig, region: Region, alpha: FloatArray) -> FloatArray:

@@ -1,16 +1,27 @@
 """The dated scenes I-USTFM draws its triples from: stored with the bundle, or brought by the request."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from thermoscale.arrays import Array, FloatArray
 from thermoscale.errors import InvalidInput
 from thermoscale.formats import Series
-from thermoscale.numerics.change_ratio import baseline_k
 from thermoscale.pipelines.region import Region, decode_library
 
 WHOLE = (slice(None), slice(None))
+_PIECE_PIXELS = 1 << 18
+
+
+class _Summary(NamedTuple):
+    """Of one fine scene: smallest and largest valid value, sum and number of them."""
+
+    low: float
+    high: float
+    total: float
+    n_valid: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +38,7 @@ class Library:
     coarse: Array
     fine: Array
     step: float | None
-    _ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _summaries: dict[str, "_Summary"] = field(default_factory=dict)
     _baselines: dict[frozenset[str], float] = field(default_factory=dict)
 
     def coarse_at(self, time: str) -> FloatArray:
@@ -38,20 +49,59 @@ class Library:
         """Values of ``time`` on a part of the fine grid."""
         return self._values(self.fine[self.times.index(time)][rows_and_cols])
 
+    def read_fine(self, time: str, rows_and_cols: tuple[slice, slice], out: FloatArray) -> None:
+        """:meth:`fine_at` into an array of the same shape."""
+        scene = self.fine[self.times.index(time)][rows_and_cols]
+        np.copyto(out, scene, casting="unsafe")
+        if self.step is not None:
+            out *= np.float32(self.step)
+            if not scene.all():
+                out[scene == 0] = np.nan
+
     def range_of(self, time: str) -> tuple[float, float]:
         """Smallest and largest fine value of ``time``; NaN, NaN if it has none."""
-        if time not in self._ranges:
-            values = self.fine_at(time)
-            valid = values[np.isfinite(values)]
-            self._ranges[time] = (float(valid.min()), float(valid.max())) if valid.size else (np.nan, np.nan)
-        return self._ranges[time]
+        return self._summary(time).low, self._summary(time).high
 
     def baseline_of(self, pre: str, post: str) -> float:
         """``|mean(post) - mean(pre)|`` over the fine pixels valid on both dates; NaN if there are none."""
         pair = frozenset((pre, post))
         if pair not in self._baselines:
-            self._baselines[pair] = baseline_k(self.fine_at(pre), self.fine_at(post))
+            whole = self.fine[0].size
+            one, other = self._summary(pre), self._summary(post)
+            if one.n_valid == other.n_valid == whole:
+                self._baselines[pair] = abs(other.total - one.total) / whole
+            else:
+                self._baselines[pair] = self._baseline_over_gaps(pre, post)
         return self._baselines[pair]
+
+    def _summary(self, time: str) -> "_Summary":
+        """Of the valid fine pixels of ``time``, one pass over it in pieces."""
+        if time not in self._summaries:
+            low, high, total, count = np.nan, np.nan, 0.0, 0
+            for rows in self._pieces():
+                values = self.fine_at(time, rows)
+                valid = values[~np.isnan(values)]
+                if valid.size:
+                    low, high = np.fmin(low, valid.min()), np.fmax(high, valid.max())
+                    total, count = total + float(valid.sum(dtype=np.float64)), count + valid.size
+            self._summaries[time] = _Summary(float(low), float(high), total, count)
+        return self._summaries[time]
+
+    def _baseline_over_gaps(self, pre: str, post: str) -> float:
+        """As ``numerics.change_ratio.baseline_k``, in pieces."""
+        total, count = 0.0, 0
+        for rows in self._pieces():
+            change = self.fine_at(post, rows).astype(np.float64) - self.fine_at(pre, rows)
+            valid = ~np.isnan(change)
+            total, count = total + float(change[valid].sum()), count + int(np.count_nonzero(valid))
+        return abs(total / count) if count else float("nan")
+
+    def _pieces(self) -> Iterator[tuple[slice, slice]]:
+        """The fine grid in pieces of whole rows."""
+        height, width = self.fine.shape[1:]
+        step = max(1, _PIECE_PIXELS // width)
+        for row in range(0, height, step):
+            yield slice(row, row + step), slice(None)
 
     def _values(self, scene: Array) -> FloatArray:
         return scene if self.step is None else decode_library(scene, self.step)

@@ -1,0 +1,113 @@
+"""A request to I-USTFM understood: which triples, which ratios. All that precedes the pixels, small enough to keep."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+
+from thermoscale.arrays import Array, FloatArray
+from thermoscale.errors import InvalidInput, Undetermined
+from thermoscale.formats import canonical_time
+from thermoscale.numerics.triples import Triple, TripleOrder, enumerate_triples
+from thermoscale.pipelines.iustfm_config import IustfmConfig
+from thermoscale.pipelines.iustfm_weighting import Weighting
+from thermoscale.pipelines.library import Library
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What the pixel loop needs.
+
+    Attributes:
+        alpha_hcr: ``[n_triples, n_hcr]``, NaN = none.
+        cell_flags: ``[n_cells + 1]`` uint8 flag bits 0 and 1 of a coarse cell; the last: of pixels without a cell.
+        weighting: how a triple's scenes and ratios become a value; None where RatioNet itself is asked.
+    """
+
+    library: Library
+    triples: list[Triple]
+    mode: str
+    alpha_hcr: FloatArray
+    cell_flags: Array
+    weighting: Weighting | None
+
+
+class PlanMemory:
+    """The last plans of the stored library: DyNet's part of the work is done once for all windows of a target image."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Hashable, make: Callable[[], Plan]) -> Plan:
+        """The plan remembered under ``key``, else what ``make`` gives; the least recently used one is forgotten."""
+        with self._lock:
+            if key in self._plans:
+                self._plans.move_to_end(key)
+                return self._plans[key]
+        plan = make()
+        with self._lock:
+            self._plans[key] = plan
+            while len(self._plans) > self._most:
+                self._plans.popitem(last=False)
+        return plan
+
+
+def plan_key(target: FloatArray, *choices: Hashable) -> Hashable:
+    """Equal for equal coarse images and equal choices."""
+    return hashlib.sha256(np.ascontiguousarray(target).tobytes()).digest(), *choices
+
+
+def choose_triples(
+    library: Library, time: str, pairs: Sequence[Sequence[str]] | None, order: TripleOrder
+) -> list[Triple]:
+    """The triples of a request, sorted by time.
+
+    Raises:
+        InvalidInput: ``pairs`` names something else than two library times.
+        Undetermined: the library has no triple of this order.
+    """
+    others = [other for other in library.times if other != time]
+    if pairs is not None:
+        return sorted({_require_pair(others, time, pair) for pair in pairs})
+    triples = enumerate_triples(others, time, order)
+    if not triples:
+        raise Undetermined(
+            f"no {order} triple around {time}: the library has {sorted(others)}; bring scenes on both sides, "
+            "or ask for past_only"
+        )
+    return triples
+
+
+def require_baseline(config: IustfmConfig, library: Library, triples: list[Triple]) -> list[Triple]:
+    """The triples whose fine scenes are far enough apart.
+
+    Raises:
+        Undetermined: none is.
+    """
+    needed = config.guards.scaled(config.physical).min_baseline_k
+    baselines = {triple: library.baseline_of(triple.pre, triple.post) for triple in triples}
+    far = [triple for triple, baseline in baselines.items() if baseline >= needed]
+    if not far:
+        listed = ", ".join(f"{t.pre} and {t.post}: {b:.3g}" for t, b in list(baselines.items())[:6])
+        raise Undetermined(
+            f"no triple has a baseline of {needed:g} {config.physical.unit} ({listed}); "
+            "needed two library dates with scenes further apart"
+        )
+    return far
+
+
+def _require_pair(others: list[str], time: str, pair: Sequence[str]) -> Triple:
+    if len(pair) != 2:
+        raise InvalidInput(f"triples hold {list(pair)}, needed pairs of library times (pre, post)")
+    pre, post = (canonical_time(text) for text in pair)
+    unknown = sorted({pre, post} - set(others))
+    if unknown or pre == post:
+        raise InvalidInput(
+            f"triples name ({pre}, {post}); needed two different library times other than {time}: {sorted(others)}"
+        )
+    return Triple(pre, time, post)
