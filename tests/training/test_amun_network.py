@@ -153,12 +153,6 @@ def test_each_tile_of_a_batch_may_have_its_own_context() -> None:
 def test_impossible_sizes_are_refused() -> None:
     unit = {"factor_offset": (0.0,), "factor_scale": (1.0,)}
     good = {"coarse_offset": 0.0, "coarse_scale": 1.0, "detail_scale": 1.0, **unit}
-        "coarse_offset": 0.0,
-        "coarse_scale": 1.0,
-        "factor_offset": (0.0,),
-        "factor_scale": (1.0,),
-        "detail_scale": 1.0,
-    }
     with pytest.raises(InvalidInput, match="heads"):
         AmunNetConfig(groups=((0,),), width=6, heads=4, **good)
     with pytest.raises(InvalidInput, match="exactly once"):
