@@ -91,26 +91,23 @@ def median_of_rows(rows: list[Array], spare: Array) -> tuple[FloatArray, FloatAr
     """
     count = _pad_gaps(rows)
     ordered = sort_rows(rows, spare)
-    present = np.flatnonzero(np.bincount(count, minlength=len(rows) + 1))
-    if len(present) == 1:
-        median, iqr = _at_ranks(ordered, int(present[0]))
-    else:
-        median, iqr = (np.full(count.shape, np.nan, np.float32) for _ in range(2))
-        for n_valid in present:
-            pixels = np.flatnonzero(count == n_valid)
-            median[pixels], iqr[pixels] = _at_ranks(ordered, int(n_valid), pixels)
+    most, fewest = int(count.max()), int(count.min())
+    with np.errstate(invalid="ignore"):  # inf - inf, at pixels with fewer values, which come next
+        median, iqr = _at_ranks(ordered, most)
+    for n_valid in range(fewest, most):
+        pixels = np.flatnonzero(count == n_valid)
+        median[pixels], iqr[pixels] = _at_ranks(ordered, n_valid, pixels)
     return median, iqr, np.minimum(count, 255).astype(np.uint8)
 
 
 def _pad_gaps(rows: list[Array]) -> Array:
     """Number of values in each column ``[P]``; NaN becomes +inf, so that it ranks last."""
-    count = np.zeros(rows[0].shape, np.intp)
+    count = np.full(rows[0].shape, len(rows), np.uint8 if len(rows) < 256 else np.uint32)
     for row in rows:
         gap = np.isnan(row)
         if gap.any():
-            row[gap] = np.inf
+            np.copyto(row, np.inf, where=gap)
             count -= gap
-    count += len(rows)
     return count
 
 

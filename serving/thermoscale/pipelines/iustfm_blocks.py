@@ -125,7 +125,7 @@ class _Assembly:
         np.abs(scratch.change, out=scratch.distance)
         bits = self.plan.weighting.weigh(number, pre, scratch, out)
         if not np.minimum.reduce(scratch.distance) >= self.nearest:
-            out[~(scratch.distance >= self.nearest)] = np.nan
+            np.copyto(out, np.nan, where=~(scratch.distance >= self.nearest))
         return self._guard_range(number, triple, scratch, out, bits)
 
     def _guard_range(

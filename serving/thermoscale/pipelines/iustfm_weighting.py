@@ -83,10 +83,10 @@ class Tabled:
     def _clip(self, distance: FloatArray, reach: FloatArray) -> Array | None:
         """``distance`` inside the training range (a number even where it is NaN) to ``reach``; where it was clipped."""
         low, high = (np.float32(bound) for bound in self.range_distance)
-        if np.minimum.reduce(distance) >= low and np.maximum.reduce(distance) <= high:
-            np.copyto(reach, distance)
+        np.fmax(distance, low, out=reach)  # a gap becomes a number, too: it is an index soon
+        if np.fmin.reduce(distance) >= low and np.maximum.reduce(reach) <= high:
             return None
-        np.fmin(np.fmax(distance, low, out=reach), high, out=reach)
+        np.minimum(reach, high, out=reach)
         clipped: Array = reach != distance
         return clipped
 
