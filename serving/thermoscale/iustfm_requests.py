@@ -10,18 +10,20 @@ import numpy as np
 from thermoscale.answer import Answer
 from thermoscale.arrays import Array, Network, require_keys
 from thermoscale.bundle.manifest import Manifest
-from thermoscale.errors import BundleError
+from thermoscale.errors import BundleError, InvalidInput
 from thermoscale.fields import as_array, read_text
 from thermoscale.formats import Georeference, Series, canonical_time
 from thermoscale.geo.alignment import Grid, require_same_grid
 from thermoscale.geo.longitude import centre_longitude, local_time
-from thermoscale.numerics.triples import TripleOrder, enumerate_triples
+from thermoscale.numerics.triples import ORDERS, TripleOrder, enumerate_triples
 from thermoscale.pipelines.iustfm import Iustfm, IustfmConfig, Region
+from thermoscale.pipelines.iustfm_coarse import require_suspects
 from thermoscale.pipelines.iustfm_table import ratio_table
 from thermoscale.pipelines.region import REGION_NAMES
 from thermoscale.pipelines.windows import require_window
 from thermoscale.request_values import (
     read_image,
+    read_number,
     read_time_pairs,
     read_window,
     read_yes_no,
@@ -36,14 +38,14 @@ REMEMBERED_TARGETS = 2
 """Target images whose ratios are kept, so that the windows of one ask DyNet once: at most 20 MB each."""
 
 _REPLY_BYTES_PER_PIXEL = 20
-_OPTIONAL = {"window", "triples", "mode", "past_only"}
+_OPTIONAL = {"window", "triples", "mode", "order", "past_only", "min_baseline_k", "suspects"}
 _SERIES_KEYS = {field.name for field in fields(Series)}
 _GRIDS = ("coarse", "fine")
 
 
 class IustfmRequests:
     """Values: ``time`` and ``coarse``, or ``time`` and a Series of own scenes; ``window``, ``triples``, ``mode``,
-    ``past_only``."""
+    ``order`` (or ``past_only``), ``min_baseline_k``, ``suspects``."""
 
     def __init__(self, pipeline: Iustfm, georeference: Mapping[str, Any] | None) -> None:
         self._pipeline = pipeline
@@ -62,9 +64,7 @@ class IustfmRequests:
         self._require_place(grids)
         series = self._series(values) if own else None
         time = canonical_time(read_text("time", values["time"]))
-        order: TripleOrder = (
-            "past_only" if "past_only" in values and read_yes_no("past_only", values["past_only"]) else "ordered"
-        )
+        order = _read_order(values)
         pairs = read_time_pairs(values["triples"], limits) if "triples" in values else None
         if pairs is None:
             self._require_few_triples(series, time, order, limits)
@@ -76,9 +76,14 @@ class IustfmRequests:
             mode=read_text("mode", values["mode"]) if "mode" in values else None,
             order=order,
             series=series,
+            min_baseline_k=read_number("min_baseline_k", values["min_baseline_k"])
+            if "min_baseline_k" in values
+            else None,
+            suspects=require_suspects(read_text("suspects", values["suspects"])) if "suspects" in values else "warn",
         )
         local = None if self._longitude is None else local_time(time, self._longitude)
-        facts = {"dates_used": result["dates_used"], "times": {"utc": time, "local": local}}
+        facts = {"dates_used": result["dates_used"], "order": "named" if pairs is not None else order}
+        facts |= {"times": {"utc": time, "local": local}, **result["coarse_facts"]}
         fine = self._grids.get("fine")
         place = Georeference(fine.crs, fine.transform) if fine else None
         return Answer({name: result[name] for name in LAYERS}, facts, (window.row, window.col), place)
@@ -103,6 +108,21 @@ class IustfmRequests:
         times = self._pipeline.region.library_time if series is None else series.fine_time
         others = [other for other in times if other != time]
         require_few_triples(len(enumerate_triples(others, time, order)), limits)
+
+
+def _read_order(values: Mapping[str, Any]) -> TripleOrder:
+    """``order``, or what ``past_only`` stands for; both only if they agree."""
+    past_only = "past_only" in values and read_yes_no("past_only", values["past_only"])
+    if "order" not in values:
+        return "past_only" if past_only else "ordered"
+    text = read_text("order", values["order"])
+    for order in ORDERS:
+        if text == order and not (past_only and order != "past_only"):
+            return order
+    raise InvalidInput(
+        f"order is {text!r:.40}{' and past_only is true' if past_only else ''}, needed one of {list(ORDERS)}; "
+        "past_only = true means order = past_only"
+    )
 
 
 def open_iustfm(folder: Path, manifest: Manifest, networks: Mapping[str, Network], threads: int = 1) -> IustfmRequests:

@@ -1,6 +1,7 @@
 """The small values of a request, which may come as Python values, npz arrays or text parts."""
 
 import json
+import math
 import re
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from thermoscale.arrays import Array
 from thermoscale.errors import InvalidInput
-from thermoscale.fields import as_array, read_text
+from thermoscale.fields import as_array, read_numbers, read_text
 from thermoscale.wire.limits import Limits
 
 _NUMBERS = re.compile(r"\[?\s*(-?\d{1,9}(?:\s*,\s*-?\d{1,9})*)\s*\]?", re.ASCII)
@@ -44,6 +45,17 @@ def read_yes_no(name: str, value: Any) -> bool:
     if array.ndim != 0 or array.dtype.kind not in "biu" or array.item() not in (0, 1):
         raise InvalidInput(f"{name} is {str(value)!r:.80}, needed true or false")
     return bool(array)
+
+
+def read_number(name: str, value: Any) -> float:
+    """One finite number, from a number or its text."""
+    try:
+        number = float(read_text(name, value)) if is_text(value) else float(read_numbers(name, value, ()))
+    except ValueError as error:
+        raise InvalidInput(f"{name} is {str(value)!r:.80}, needed a number") from error
+    if not math.isfinite(number):
+        raise InvalidInput(f"{name} is {number}, needed a finite number")
+    return number
 
 
 def read_time_pairs(value: Any, limits: Limits) -> list[tuple[str, str]]:

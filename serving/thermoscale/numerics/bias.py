@@ -14,7 +14,7 @@ from thermoscale.arrays import Array, FloatArray, Quantity
 from thermoscale.errors import Undetermined
 
 _MAD_TO_SD = 1.4826  # of a normal distribution
-_MAX_PAIRED_CELLS = 400  # Theil-Sen over all pairs of them: 80,000 slopes
+_MAX_PAIRED_CELLS = 200  # Theil-Sen over all pairs of them: 20,000 slopes
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _forced_scale(seen: Array, made: Array, excess: float) -> float:
 
 
 def _theil_sen(x: Array, y: Array) -> float:
-    """Median slope over all pairs of points, of at most 400 points evenly spaced; 0 where all x are equal."""
+    """Median slope over all pairs of points, of at most 200 points evenly spaced; 0 where all x are equal."""
     step = -(-x.size // _MAX_PAIRED_CELLS)
     x, y = x[::step], y[::step]
     first, second = np.triu_indices(x.size, 1)

@@ -52,13 +52,15 @@ def strongest_seam(scene: Array) -> Seam | None:
     """
     factor = -(-max(scene.shape) // MAX_SIDE)
     small = _shrink(np.asarray(scene, dtype=np.float64), factor)
-    usual = _usual_difference(small)
+    both = _side_differences(small), _side_differences(small.T)
+    usual = _usual(np.concatenate([differences.ravel() for differences in both]))
     best: Seam | None = None
-    for transposed, image in ((False, small), (True, small.T)):
-        for slope in _slopes(image.shape[0]):
-            found = _best_line(_side_differences(_shear(image, slope)))
+    for transposed, differences in enumerate(both):
+        height = len(differences)
+        for slope in _slopes(height):
+            found = _best_line(_shear(differences, slope))
             if found is not None and (best is None or found[0] > best.step_k):
-                ends = _line_ends(image.shape[0], slope, found[1], factor, transposed=transposed)
+                ends = _line_ends(height, slope, found[1], factor, transposed=bool(transposed))
                 best = Seam(found[0], usual, *ends)
     return best
 
@@ -68,21 +70,24 @@ def _slopes(height: int) -> Doubles:
     return np.linspace(-1.0, 1.0, 2 * -(-height // 4) + 1)
 
 
-def _shear(image: Doubles, slope: float) -> Doubles:
-    """``image`` with every row moved so that lines of ``slope`` become columns; NaN from outside."""
-    height, width = image.shape
-    columns = np.arange(width) + np.rint(slope * (np.arange(height)[:, None] - (height - 1) / 2)).astype(int)
-    inside = (columns >= 0) & (columns < width)
-    return np.where(inside, np.take_along_axis(image, np.clip(columns, 0, width - 1), axis=1), np.nan)
-
-
 def _side_differences(image: Doubles) -> Doubles:
-    """Right minus left of the border before each column but the outermost: ``[h, w - 2 (cells + gap) + 1]``."""
-    count = max(image.shape[1] - 2 * (_CELLS + _GAP) + 1, 0)
-    right = _CELLS + 2 * _GAP
-    left_side = _mean_of_valid([image[:, first : first + count] for first in range(_CELLS)])
-    right_side = _mean_of_valid([image[:, first : first + count] for first in range(right, right + _CELLS)])
+    """Right minus left of the border before each column and of the last border: ``[h, w + 1]``."""
+    reach, borders = _CELLS + _GAP, image.shape[1] + 1
+    padded = np.pad(image, [(0, 0), (reach, reach)], constant_values=np.nan)
+    left, right = range(_CELLS), range(reach + _GAP, 2 * reach)
+    sides = (_mean_of_valid([padded[:, first : first + borders] for first in side]) for side in (left, right))
+    left_side, right_side = sides
     return right_side - left_side
+
+
+def _shear(differences: Doubles, slope: float) -> Doubles:
+    """Every row moved so that lines of ``slope`` become columns, without the outermost borders; NaN from outside."""
+    height, borders = differences.shape
+    reach = _CELLS + _GAP
+    moved = np.rint(slope * (np.arange(height)[:, None] - (height - 1) / 2)).astype(int)
+    columns = np.arange(reach, max(borders - reach, reach)) + moved
+    inside = (columns >= 0) & (columns < borders)
+    return np.where(inside, np.take_along_axis(differences, np.clip(columns, 0, borders - 1), axis=1), np.nan)
 
 
 def _mean_of_valid(parts: list[Doubles]) -> Doubles:
@@ -109,9 +114,8 @@ def _best_line(differences: Doubles) -> tuple[float, int] | None:
     return float(steps.max()), int(long[steps.argmax()])
 
 
-def _usual_difference(image: Doubles) -> float:
-    """Robust standard deviation of the side differences in both directions; 0 where there are none."""
-    differences = np.concatenate([_side_differences(image).ravel(), _side_differences(image.T).ravel()])
+def _usual(differences: Doubles) -> float:
+    """Robust standard deviation; 0 where there is no difference."""
     valid = differences[~np.isnan(differences)]
     return _MAD_TO_SD * float(np.median(np.abs(valid - np.median(valid)))) if valid.size else 0.0
 

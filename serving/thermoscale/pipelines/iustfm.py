@@ -7,6 +7,7 @@ The networks are passed in and speak physical units:
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from thermoscale.errors import InvalidInput, Undetermined
 from thermoscale.formats import Series, canonical_time
 from thermoscale.numerics.change_ratio import coarse_alpha
 from thermoscale.numerics.ratio_table import RatioTable
-from thermoscale.numerics.triples import Triple, TripleOrder
+from thermoscale.numerics.triples import TripleOrder
 from thermoscale.pipelines.flags import COARSE_MISSING, FILLED_THROUGH_HCR
 from thermoscale.pipelines.iustfm_blocks import predict_window
+from thermoscale.pipelines.iustfm_coarse import Suspects, comparable_scenes, require_suspects, trusted_triples
 from thermoscale.pipelines.iustfm_config import MODES, IustfmConfig
 from thermoscale.pipelines.iustfm_pixels import assemble_triple
 from thermoscale.pipelines.iustfm_plan import Plan, PlanMemory, choose_triples, plan_key, require_baseline
@@ -93,6 +95,8 @@ class Iustfm:
         mode: str | None = None,
         order: TripleOrder = "ordered",
         series: Series | None = None,
+        min_baseline_k: float | None = None,
+        suspects: Suspects = "warn",
     ) -> dict[str, Any]:
         """The fine scene of ``time``, or one window of it.
 
@@ -105,10 +109,14 @@ class Iustfm:
             mode: ``rationet`` or ``closed_form``; default: the config's.
             order: ``ordered`` pre < target < post, ``past_only``, or ``unordered``.
             series: own scenes on the region's grids instead of the stored library.
+            min_baseline_k: in place of the config's guard; kelvin, as there.
+            suspects: ``warn`` leaves out library dates whose images contradict each other and uses a suspect target,
+                with warnings; ``refuse`` answers neither.
 
         Returns:
             On the window: ``lst`` and ``spread_k`` (1 sigma, NaN below two triples) and ``iqr_k`` float32,
-            ``n_triples`` and ``flags`` uint8. ``dates_used``: [pre, post] of each triple.
+            ``n_triples`` and ``flags`` uint8. ``dates_used``: [pre, post] of each triple. ``coarse_facts``: bias
+            applied, findings on the target's coarse scene, warnings (:mod:`thermoscale.pipelines.iustfm_coarse`).
 
             Flags: bit 0 the own coarse cell has no value at ``time``; bit 1 it gave no ratio in any triple, the
             answer rests on its HCR elsewhere; bit 2 some triple was clipped to the training range; bit 3 the answer
@@ -116,12 +124,14 @@ class Iustfm:
 
         Raises:
             InvalidInput: arrays, times, mode or window that do not fit.
-            Undetermined: no triple, or none that passes the guards.
+            Undetermined: no triple, or none that passes the guards; a suspect scene that is to be refused.
         """
         chosen = require_window(window, self.region.fine_shape)
-        plan = self._plan(coarse, canonical_time(time), triples, mode or self.config.mode, order, series)
+        config = self._config_with(min_baseline_k)
+        choices = triples, mode or config.mode, order, require_suspects(suspects)
+        plan = self._plan(config, coarse, canonical_time(time), series, *choices)
         layers = predict_window(
-            self.config,
+            config,
             self.region,
             plan,
             self._ratio_net,
@@ -129,39 +139,53 @@ class Iustfm:
             threads=self._threads,
             most_pixels=BLOCK_PIXELS,
         )
-        return {**layers, "dates_used": [[triple.pre, triple.post] for triple in plan.triples]}
+        used = [[triple.pre, triple.post] for triple in plan.triples]
+        return {**layers, "dates_used": used, "coarse_facts": plan.facts}
 
     def _plan(
         self,
+        config: IustfmConfig,
         coarse: Array | None,
         time: str,
+        series: Series | None,
         pairs: Sequence[tuple[str, str]] | None,
         mode: str,
         order: TripleOrder,
-        series: Series | None,
+        suspects: Suspects,
     ) -> Plan:
         self._require_mode(mode)
         library = self._stored if series is None else own_library(series, self.region, self.config.quantity)
         target = self._require_target(coarse, time, series)
         if series is not None:
-            return self._make_plan(library, target, time, pairs, mode, order)
+            return self._make_plan(config, library, target, time, pairs, mode, order, suspects)
         named = None if pairs is None else tuple(map(tuple, pairs))
         return self._memory.get(
-            plan_key(target, time, named, mode, order),
-            lambda: self._make_plan(library, target, time, pairs, mode, order),
+            plan_key(target, time, named, mode, order, suspects, config.guards),
+            lambda: self._make_plan(config, library, target, time, pairs, mode, order, suspects),
         )
 
     def _make_plan(
         self,
+        config: IustfmConfig,
         library: Library,
         target: FloatArray,
         time: str,
         pairs: Sequence[tuple[str, str]] | None,
         mode: str,
         order: TripleOrder,
+        suspects: Suspects,
     ) -> Plan:
-        triples = require_baseline(self.config, library, choose_triples(library, time, pairs, order))
-        alpha = np.stack([self._coarse_alpha(library, triple, target) for triple in triples])
+        quantity, guards = config.physical, config.guards.scaled(config.physical)
+        chosen = choose_triples(library, time, pairs, order)
+        trusted, warnings = trusted_triples(library, self.region, quantity, chosen, suspects)
+        triples = require_baseline(config, library, trusted)
+        coarse = comparable_scenes(library, self.region, quantity, target, triples, warnings, suspects)
+        alpha = np.stack(
+            [
+                coarse_alpha(coarse.library[t.pre], coarse.target, coarse.library[t.post], guards).ravel()
+                for t in triples
+            ]
+        )
         alpha_hcr = self._hcr_ratios(alpha)
         if np.isnan(alpha_hcr).all():
             raise Undetermined(
@@ -171,7 +195,21 @@ class Iustfm:
         missing, ratioless = ~np.isfinite(target).ravel(), ~np.isfinite(alpha).any(axis=0)
         flags = missing * np.uint8(COARSE_MISSING) | ratioless * np.uint8(FILLED_THROUGH_HCR)
         without_cell = np.uint8(COARSE_MISSING | FILLED_THROUGH_HCR)
-        return Plan(library, triples, mode, alpha_hcr, np.append(flags, without_cell), self._weighting(mode, alpha_hcr))
+        return Plan(
+            library,
+            triples,
+            mode,
+            alpha_hcr,
+            np.append(flags, without_cell),
+            self._weighting(mode, alpha_hcr),
+            coarse.facts,
+        )
+
+    def _config_with(self, min_baseline_k: float | None) -> IustfmConfig:
+        """The config with another guard for baselines."""
+        if min_baseline_k is None:
+            return self.config
+        return replace(self.config, guards=replace(self.config.guards, min_baseline_k=min_baseline_k))
 
     def _weighting(self, mode: str, alpha_hcr: FloatArray) -> Weighting | None:
         if mode == "closed_form":
@@ -185,11 +223,6 @@ class Iustfm:
         return dynet_ratios(
             self.config, self.region, self._dynet, alpha, cells=self._cells, hcr_present=self._hcr_present
         )
-
-    def _coarse_alpha(self, library: Library, triple: Triple, target: FloatArray) -> FloatArray:
-        guards = self.config.guards.scaled(self.config.physical)
-        pre, post = library.coarse_at(triple.pre), library.coarse_at(triple.post)
-        return coarse_alpha(pre, target, post, guards).ravel()
 
     def _require_target(self, coarse: Array | None, time: str, series: Series | None) -> FloatArray:
         if coarse is None and series is None:

@@ -3,8 +3,9 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ class Plan:
         alpha_hcr: ``[n_triples, n_hcr]``, NaN = none.
         cell_flags: ``[n_cells + 1]`` uint8 flag bits 0 and 1 of a coarse cell; the last: of pixels without a cell.
         weighting: how a triple's scenes and ratios become a value; None where RatioNet itself is asked.
+        facts: what the reply tells about the coarse scenes (:mod:`thermoscale.pipelines.iustfm_coarse`).
     """
 
     library: Library
@@ -33,6 +35,7 @@ class Plan:
     alpha_hcr: FloatArray
     cell_flags: Array
     weighting: Weighting | None
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class PlanMemory:

@@ -6,13 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thermoscale.arrays import Array, FloatArray
+from thermoscale.arrays import Array, FloatArray, IntArray
 from thermoscale.errors import InvalidInput
 from thermoscale.formats import Series
+from thermoscale.numerics.bias import Bias, BiasRule, fit_bias
 from thermoscale.pipelines.region import Region, decode_library
 
 WHOLE = (slice(None), slice(None))
 _PIECE_PIXELS = 1 << 18
+_MIN_SHARE = 0.5  # of a cell's fine pixels, as in area_mean
 
 
 class _Summary(NamedTuple):
@@ -40,6 +42,7 @@ class Library:
     step: float | None
     _summaries: dict[str, "_Summary"] = field(default_factory=dict)
     _baselines: dict[frozenset[str], float] = field(default_factory=dict)
+    _biases: dict[tuple[str, BiasRule], Bias] = field(default_factory=dict)
 
     def coarse_at(self, time: str) -> FloatArray:
         """``[h, w]`` values of ``time``."""
@@ -73,6 +76,27 @@ class Library:
             else:
                 self._baselines[pair] = self._baseline_over_gaps(pre, post)
         return self._baselines[pair]
+
+    def bias_of(self, time: str, coarse_index: IntArray, rule: BiasRule) -> Bias:
+        """The coarse scene of ``time`` against its fine one; ``coarse_index`` is the library's own, always the same."""
+        if (time, rule) not in self._biases:
+            self._biases[time, rule] = fit_bias(self.coarse_at(time), self._cell_means(time, coarse_index), rule)
+        return self._biases[time, rule]
+
+    def _cell_means(self, time: str, coarse_index: IntArray) -> FloatArray:
+        """As ``numerics.grids.area_mean`` of the fine scene of ``time``, in pieces."""
+        shape = self.coarse.shape[1:]
+        sums, n_valid, n_all = np.zeros((3, shape[0] * shape[1] + 1))  # cell 0 collects the pixels outside
+        for piece in self._pieces():
+            values, cells = self.fine_at(time, piece).ravel(), coarse_index[piece].ravel() + 1
+            valid = ~np.isnan(values)
+            n_all += np.bincount(cells, minlength=n_all.size)
+            n_valid += np.bincount(cells[valid], minlength=n_all.size)
+            sums += np.bincount(cells[valid], values[valid], n_all.size)
+        enough = n_valid >= np.maximum(_MIN_SHARE * n_all, 1)
+        means = np.divide(sums, n_valid, out=np.full(sums.shape, np.nan), where=enough)
+        in_cells: FloatArray = means[1:].reshape(shape).astype(np.float32)
+        return in_cells
 
     def _summary(self, time: str) -> "_Summary":
         """Of the valid fine pixels of ``time``, one pass over it in pieces."""

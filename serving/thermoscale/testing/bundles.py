@@ -111,7 +111,7 @@ def write_tiny_iustfm(
     target = series.coarse_time[2]
     inputs = {"coarse": series.coarse_at(target), "time": np.array(target)}
     result = Iustfm(config, region, mean_ratio, division).predict(inputs["coarse"], target)
-    outputs = {name: value for name, value in result.items() if name != "dates_used"}
+    outputs = {name: value for name, value in result.items() if isinstance(value, np.ndarray)}
     graphs = {"dynet.onnx": dynet_graph(config.m_max, config.h_max), "ratio_net.onnx": ratio_net_graph()}
     arrays = {f"region/{name}.npy": value for name, value in region.to_arrays().items()}
     return write_bundle(
