@@ -42,7 +42,7 @@ __all__ = [
     "encode_library",
 ]
 
-BLOCK_PIXELS = 1 << 15
+BLOCK_PIXELS = 1 << 16
 """Fine pixels computed at a time by each thread, at most: changes no number."""
 
 

@@ -46,7 +46,8 @@ def predict_window(
     """
     assembly = _Assembly.of(config, region, plan, ratio_net)
     layers = _empty_layers(window)
-    capacity = block_pixels(most_pixels, len(plan.triples), len(assembly.times))
+    share = -(-window.height * window.width // threads)
+    capacity = min(share, block_pixels(most_pixels, len(plan.triples), len(assembly.times)))
     blocks = list(_row_blocks(window, capacity))
     waiting = iter(blocks)
 

@@ -7,8 +7,8 @@ from thermoscale.pipelines.library import Library
 from thermoscale.pipelines.region import Region
 from thermoscale.pipelines.windows import Window
 
-FLOATS_AT_ONCE = 1 << 20
-"""Values of all scenes and triples of a block: 4 MB, so memory does not grow with the number of triples."""
+FLOATS_AT_ONCE = 1 << 21
+"""Values of all scenes and triples of a block: 8 MB, so memory does not grow with the number of triples."""
 
 
 def block_pixels(most: int, n_triples: int, n_dates: int) -> int:
