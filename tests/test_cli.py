@@ -23,7 +23,7 @@ from thermoscale.testing.bundles import (
 )
 from thermoscale.wire.npz import encode_npz
 
-VERBS = ("predict", "inspect", "verify", "pack", "serve", "ready")
+VERBS = ("predict", "zones", "inspect", "verify", "pack", "serve", "ready")
 SERIES = linear_series()
 TARGET = SERIES.coarse_time[2]
 Capture = pytest.CaptureFixture[str]
@@ -174,3 +174,48 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: Capture) -> None
     with pytest.raises(SystemExit, match="2"):
         run(*arguments)
     assert "usage" in capsys.readouterr().err
+
+
+def districts(folder: Path, *corners: tuple[str, float, float]) -> Path:
+    """Squares of 1 km in the tiny place, by name and north-western corner."""
+    features = []
+    for name, x, y in corners:
+        ring = [[x, y], [x + 1000, y], [x + 1000, y - 1000], [x, y - 1000], [x, y]]
+        geometry = {"type": "Polygon", "coordinates": [ring]}
+        features.append({"type": "Feature", "properties": {"name": name}, "geometry": geometry})
+    crs = {"type": "name", "properties": {"name": "EPSG:32631"}}
+    path = folder / "districts.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}))
+    return path
+
+
+def test_zones_writes_the_table_of_a_result(
+    bundles: dict[str, Path], coarse_tif: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    result, table = tmp_path / "lst.tif", tmp_path / "table.csv"
+    given = ("--in", coarse_tif, "--time", TARGET, "--out", result, "--order", "unordered", "--min-baseline-k", "1")
+    assert run("predict", "--bundle", bundles["iustfm"], *given) == 0
+    zones = districts(tmp_path, ("north-west", 500_000, 5_000_000), ("beside", 502_000, 4_999_000))
+    capsys.readouterr()
+    assert run("zones", result, zones, "--above", "290", "--out", table) == 0
+    assert capsys.readouterr().out == ""
+    header, first, second = table.read_text().splitlines()
+    assert header.startswith("name,n_pixels,valid_share,mean_k")
+    block = read_raster(result).values[0][:10, :10]
+    name, n_pixels, share, mean, _, above = first.split(",")[:6]
+    assert (name, n_pixels, share) == ("north-west", "100", "1")
+    assert float(mean) == pytest.approx(block.mean(), abs=1e-2)
+    assert float(above) == pytest.approx((block > 290).mean())
+    assert second.startswith("beside,100,1,")
+    assert run("zones", result, zones, "--celsius", "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["celsius"] is True
+    assert answer["zones"][0]["mean"] == pytest.approx(block.mean() - 273.15, abs=1e-2)
+    assert answer["zones"][0]["share_above"] is None
+    assert run("zones", result, zones, "--above", "290") == 0
+    assert capsys.readouterr().out == table.read_text()
+
+
+def test_zones_elsewhere_exit_with_2_and_their_name(coarse_tif: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert run("zones", coarse_tif, districts(tmp_path, ("far", 600_000, 5_000_000))) == 2
+    assert "zone 'far' lies outside" in capsys.readouterr().err

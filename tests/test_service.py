@@ -14,6 +14,7 @@ from thermoscale import open_bundle
 from thermoscale.bundle.golden import GOLDEN_NAME, encode_golden, read_golden
 from thermoscale.bundle.manifest import read_manifest
 from thermoscale.bundle.write import write_bundle
+from thermoscale.client import decode_reply
 from thermoscale.errors import BundleError, InvalidInput, ThermoscaleError, Undetermined
 from thermoscale.geo.alignment import window_georeference
 from thermoscale.geo.rasters import Raster, decode_geotiff, encode_geotiff
@@ -103,6 +104,43 @@ def test_meta_says_what_answered_and_how(iustfm: Service, amun: Service, iustfm_
     other = amun.predict(amun_request())["meta"]
     assert len(other["context_id"]) == 16
     assert other["request_id"] != amun.predict(amun_request())["meta"]["request_id"]
+
+
+def test_meta_tells_the_order_the_bias_and_the_findings_on_the_coarse_scene(iustfm: Service) -> None:
+    meta = iustfm.predict(iustfm_request())["meta"]
+    assert meta["order"] == "ordered"
+    assert meta["bias_applied"] == pytest.approx(0.0, abs=0.01)
+    assert set(meta["bias"]["library"]) == {time for pair in meta["dates_used"] for time in pair}
+    assert [finding["name"] for finding in meta["findings"]] == ["range", "pattern", "seam", "drift"]
+    assert not any(finding["passed"] is False for finding in meta["findings"])
+    assert meta["warnings"] == []
+
+
+def test_order_and_baseline_choose_the_triples_on_every_wire(iustfm: Service) -> None:
+    ordered = iustfm.predict(iustfm_request())["meta"]["dates_used"]
+    for value in ("unordered", np.array("unordered")):
+        meta = iustfm.predict({**iustfm_request(), "order": value})["meta"]
+        assert meta["order"] == "unordered"
+        assert [pair for pair in meta["dates_used"] if pair in ordered] == ordered
+        assert len(meta["dates_used"]) > len(ordered)
+    late = {**iustfm_request(), "time": "2024-01-01"}
+    past = [iustfm.predict({**late, **choice})["meta"] for choice in ({"past_only": True}, {"order": "past_only"})]
+    assert past[0]["dates_used"] == past[1]["dates_used"]
+    assert past[0]["order"] == past[1]["order"] == "past_only"
+    parts = {"body": encode_npz(iustfm_request()), "min_baseline_k": b"13"}
+    fewer = decode_reply(iustfm.predict_bytes(parts).body)["meta"]["dates_used"]
+    assert fewer == iustfm.predict({**iustfm_request(), "min_baseline_k": 13.0})["meta"]["dates_used"]
+    assert 0 < len(fewer) < len(ordered)
+
+
+def test_a_strange_coarse_scene_is_told_in_meta_or_refused(iustfm: Service) -> None:
+    strange = {**iustfm_request(), "coarse": COARSE + np.float32(30.0)}
+    meta = iustfm.predict(strange)["meta"]
+    assert any("range" in warning or "drift" in warning for warning in meta["warnings"])
+    reply = iustfm.predict_bytes({"body": encode_npz(strange), "reply": b"geotiff"})
+    assert decode_reply(reply.body)["meta"]["warnings"] == meta["warnings"]
+    with pytest.raises(Undetermined, match="coarse scene of"):
+        iustfm.predict({**strange, "suspects": "refuse"})
 
 
 def test_bytes_and_memory_give_one_answer(amun: Service, iustfm: Service) -> None:
@@ -246,6 +284,13 @@ def test_what_does_not_fit_is_refused_by_both_pipelines(spoil, says: str, amun: 
         ({"triples": "[["}, "JSON"),
         ({"triples": [["2020-01-15"]]}, "triples"),
         ({"mode": "magic"}, "mode"),
+        ({"order": "random"}, "order is 'random', needed one of"),
+        ({"order": "unordered", "past_only": True}, "past_only is true"),
+        ({"min_baseline_k": "far"}, "min_baseline_k is 'far', needed a number"),
+        ({"min_baseline_k": [1.0, 2.0]}, "min_baseline_k"),
+        ({"min_baseline_k": "nan"}, "finite"),
+        ({"min_baseline_k": -1}, "min_baseline_k is -1"),
+        ({"suspects": "ignore"}, "suspects is 'ignore', needed one of"),
         ({"time": 5}, "time"),
     ],
 )

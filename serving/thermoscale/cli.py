@@ -1,4 +1,4 @@
-"""``thermoscale``: predict with a bundle or a server, inspect and verify bundles, pack and serve archives.
+"""``thermoscale``: predict with a bundle or a server, tables of zones, bundles inspected, packed and served.
 
 Exit codes: 0 done, 1 it failed, 2 wrong usage or invalid input. Results go to standard output (``--json`` for
 machines), messages to standard error.
@@ -17,6 +17,10 @@ from typing import Any
 from thermoscale.bundle.manifest import read_manifest
 from thermoscale.client import GrpcClient, RestClient, decode_reply
 from thermoscale.errors import InvalidInput, ThermoscaleError, Unavailable
+from thermoscale.geo.atomic import write_atomically
+from thermoscale.geo.geojson import read_zones
+from thermoscale.geo.rasters import read_raster
+from thermoscale.geo.zones import zone_rows, zones_csv
 from thermoscale.launcher import TorchServe
 from thermoscale.readiness import Golden, read_golden_of, read_workers, require_golden
 from thermoscale.release.mar import pack
@@ -44,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="thermoscale", description=__doc__.split("\n")[0])
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_predict(_add_verb(verbs, "predict", predict, "answer one request, with a bundle or by a server"))
+    _add_zones(_add_verb(verbs, "zones", zones, "a table of the districts of a GeoJSON file on a result"))
     for name, run, text in (
         ("inspect", inspect, "what a bundle says about itself"),
         ("verify", verify, "check every hash and reproduce the golden sample"),
@@ -78,6 +83,17 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window", help="row,col,height,width in fine pixels")
     parser.add_argument("--mode", help="weighting of iustfm: rationet or closed_form")
     parser.add_argument("--past-only", action="store_true", help="use no date after the target")
+    parser.add_argument("--order", help="of library dates: ordered, past_only or unordered")
+    parser.add_argument("--min-baseline-k", help="smallest difference of the library dates' means, kelvin")
+    parser.add_argument("--suspects", help="suspect scenes: warn (default) or refuse")
+
+
+def _add_zones(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("result", type=Path, help="GeoTIFF with a band lst, as predict writes it")
+    parser.add_argument("zones", type=Path, help="GeoJSON polygons with a property name")
+    parser.add_argument("--celsius", action="store_true", help="means and percentiles in degrees Celsius")
+    parser.add_argument("--above", type=float, metavar="K", help="also the share of pixels above this, kelvin")
+    parser.add_argument("--out", type=Path, help=".csv to write; default: standard output")
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
@@ -140,6 +156,21 @@ def pack_bundle(args: argparse.Namespace) -> int:
     return 0
 
 
+def zones(args: argparse.Namespace) -> int:
+    """One row of numbers for each zone, as CSV."""
+    raster = read_raster(args.result)
+    areas = read_zones(args.zones, raster.crs)
+    rows = zone_rows(str(args.result), raster, areas, above_k=args.above, celsius=args.celsius)
+    text = zones_csv(rows, celsius=args.celsius)
+    if args.out:
+        with write_atomically(args.out) as stream:
+            stream.write(text.encode())
+    facts = [{name: None if value != value else value for name, value in vars(row).items()} for row in rows]
+    if args.json or not args.out:
+        _show(args, {"celsius": args.celsius, "zones": facts}, text.rstrip("\n"))
+    return 0
+
+
 def serve(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, which end it with code 0."""
     ports = free_ports(rest=args.rest_port, grpc=args.grpc_port, management=args.management_port)
@@ -196,6 +227,7 @@ def _request_parts(args: argparse.Namespace) -> dict[str, bytes]:
     if args.factors:
         parts["factors"] = _read(args.factors)
     texts = {"time": args.time, "window": args.window, "mode": args.mode, "past_only": args.past_only and "true"}
+    texts |= {"order": args.order, "min_baseline_k": args.min_baseline_k, "suspects": args.suspects}
     return parts | {name: text.encode() for name, text in texts.items() if text}
 
 
