@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check serve
+.PHONY: demo test check bench serve
 
 demo: .venv/installed
 	$(BIN)/thermoscale-train demo
@@ -16,6 +16,9 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+bench: .venv/installed
+	$(BIN)/python tests/benchmarks/bench_iustfm.py
 
 serve: .venv/installed
 	$(BIN)/thermoscale serve model_store/*.mar

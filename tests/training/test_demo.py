@@ -14,63 +14,12 @@ from thermoscale.geo.rasters import read_raster
 from thermoscale.service import open_bundle
 from thermoscale.testing.bundles import tiny_amun_config, tiny_amun_request, write_tiny_amun
 from thermoscale.testing.worlds import make_pairs
-from thermoscale_train.config import AmunSettings, IustfmSettings, load_amun_settings, load_iustfm_settings
 from thermoscale_train.data.split import ground_groups
-from thermoscale_train.demo import VERSION, Places, run_demo
-from thermoscale_train.demo_data import DemoData, on_modis_grid, real_data, synthetic_data
+from thermoscale_train.demo import VERSION, Places
+from thermoscale_train.demo_data import DemoData, on_modis_grid, real_data
 from thermoscale_train.demo_server import require_same_answer
 from thermoscale_train.panels import common_range, symmetric_limit
 from thermoscale_train.summary import table, verdict
-
-LEFTOVER = "of_an_earlier_demo"
-
-
-def small_settings() -> tuple[AmunSettings, IustfmSettings]:
-    """The shipped settings with hardly any training: the path is tested, not the skill."""
-    amun, iustfm = load_amun_settings(), load_iustfm_settings()
-    dynet, ratio_net = iustfm.dynet, iustfm.ratio_net
-    few = {"steps": 10, "evaluate_every": 10}
-    return (
-        replace(
-            amun,
-            network=replace(amun.network, width=4, growth=4, depth=2, heads=2),
-            samples=replace(amun.samples, crop_px=64, margin_px=8),
-            training=replace(amun.training, batch=2, **few),
-        ),
-        IustfmSettings(
-            replace(
-                dynet,
-                region=replace(dynet.region, n_hcr=6),
-                samples=replace(dynet.samples, pool=128),
-                training=replace(dynet.training, **few),
-            ),
-            replace(
-                ratio_net,
-                samples=replace(ratio_net.samples, pool=2000, triples=8),
-                training=replace(ratio_net.training, batch=256, **few),
-            ),
-        ),
-    )
-
-
-@pytest.fixture(scope="module")
-def small_world() -> DemoData:
-    return synthetic_data(3, scene_cells=10, n_dates=36)
-
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
-    """Folders in which an earlier demo left something."""
-    root = tmp_path_factory.mktemp("demo")
-    earlier = root / "exported" / "amun" / VERSION
-    earlier.mkdir(parents=True)
-    (earlier / LEFTOVER).touch()
-    return Places(root / "build", root / "exported", root / "model_store")
-
-
-@pytest.fixture(scope="module")
-def summary(small_world: DemoData, places: Places) -> Mapping[str, Any]:
-    return run_demo(small_world, small_settings(), places, seed=0, in_process=True, progress=False)
 
 
 def test_what_is_held_out_takes_part_in_nothing(small_world: DemoData, summary: Mapping[str, Any]) -> None:
@@ -112,7 +61,7 @@ def test_rasters_lie_on_the_ground_and_pictures_are_there(summary: Mapping[str, 
 
 
 def test_an_earlier_demo_is_replaced(summary: Mapping[str, Any], places: Places) -> None:
-    assert not (places.exported / "amun" / VERSION / LEFTOVER).exists()
+    assert not (places.exported / "amun" / VERSION / "of_an_earlier_demo").exists()
 
 
 def test_losing_is_said_in_words() -> None:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from thermoscale.arrays import QUANTITIES
 from thermoscale.release.mar import pack
 from thermoscale.service import Service, open_bundle
+from thermoscale.wire.npz import encode_npz
 from thermoscale_train.config import AmunSettings, IustfmSettings, load_amun_settings, load_iustfm_settings
 from thermoscale_train.demo_data import DemoData, real_data, synthetic_data
 from thermoscale_train.demo_pictures import draw
@@ -85,6 +86,8 @@ def run_demo(
         "iustfm": {"coarse": data.series.coarse_at(data.shown), "time": data.shown},
     }
     places.out.mkdir(parents=True, exist_ok=True)
+    for name, request in requests.items():
+        (places.out / f"{name}_request.npz").write_bytes(encode_npz(request))
     if in_process:
         answers = steps.run("predict", lambda: ask_in_process(services, requests))
     else:
