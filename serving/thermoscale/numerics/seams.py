@@ -106,10 +106,9 @@ def _best_line(differences: Doubles) -> tuple[float, int] | None:
     long = np.flatnonzero(rows >= max(_MIN_LENGTH * differences.shape[0], 1))
     if not long.size:
         return None
-    ordered, last = np.sort(differences[:, long], axis=0), rows[long] - 1  # NaN go to the end
-    skipped = np.floor(_SHARE * last).astype(int)
-    lowest = np.take_along_axis(ordered, skipped[None], axis=0)[0]
-    highest = np.take_along_axis(ordered, (last - skipped)[None], axis=0)[0]
+    ordered, last = np.sort(differences.T[long]), rows[long] - 1  # NaN go to the end
+    skipped, lines = np.floor(_SHARE * last).astype(int), np.arange(long.size)
+    lowest, highest = ordered[lines, skipped], ordered[lines, last - skipped]
     steps = np.maximum(lowest, -highest)
     return float(steps.max()), int(long[steps.argmax()])
 
