@@ -61,8 +61,9 @@ def server(demo_folder: Path) -> Iterator[Path]:
 def test_the_plain_lines_are_what_make_does() -> None:
     assert MAKE == ["make demo", "make test"]
     planned = subprocess.run(
-        ["make", "-n", "-B", "demo", "test", "PYTHON=python3"], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+        ["make", "--no-print-directory", "-n", "-B", "demo", "test", "PYTHON=python3"],
+        cwd=ROOT, env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": "0"}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
     lines = [line for line in planned.stdout.splitlines() if not line.startswith("touch")]
     assert lines == PLAIN
 
