@@ -1,11 +1,11 @@
-"""Where the files are that are not Python modules of this package: handlers and configuration."""
+"""Where the files are that are not Python modules of a package: handlers, configuration, settings."""
 
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
 
 
-def resource_folder(name: str) -> Path:
-    """The folder "handlers" or "config": inside the package when installed from a wheel, beside it in a checkout."""
-    inside = _PACKAGE / name
-    return inside if inside.is_dir() else _PACKAGE.parent / name
+def resource_folder(name: str, package: Path = _PACKAGE) -> Path:
+    """The folder ``name`` of a package: inside it when installed from a wheel, beside it in a checkout."""
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name

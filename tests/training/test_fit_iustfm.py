@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from thermoscale.errors import InvalidInput, Undetermined
 from thermoscale.formats import Series
+from thermoscale.numerics.bias import BiasRule, apply_bias, carry_over
 from thermoscale.numerics.change_ratio import Guards, coarse_alpha
 from thermoscale.numerics.hcr import hcr_alpha
 from thermoscale.pipelines.iustfm_ratios import clip_cells
@@ -137,13 +138,15 @@ def test_a_dynet_sample_is_a_clip_of_a_triple(series: Series, iustfm_settings: I
     region = make_region(series, dynet.region, dynet.network.m_max, 0)
     library = library_of(series)
     few = replace(dynet.samples, pool=6)
-    pool = draw_dynet_pool(library, region, GUARDS, 24, few, dynet.network, np.random.default_rng(5))
+    pool = draw_dynet_pool(library, region, GUARDS, 24, few, dynet.network, BiasRule(), np.random.default_rng(5))
+    biases = {time: library.bias_of(time, region.coarse_index, BiasRule()) for time in library.times}
     clips = random_clips(region.fine_shape, 24, 64, np.random.default_rng(5))
     cells = clip_cells(region, clips)
     for alpha, valid, truth in zip(pool.alpha.numpy(), pool.valid.numpy(), pool.truth.numpy(), strict=True):
         found = 0
         for triple in training_triples(library, GUARDS, "ordered"):
-            coarse = coarse_alpha(*(library.coarse_at(t) for t in triple), GUARDS).ravel()
+            own = {**biases, triple.target: carry_over([biases[t] for t in biases if t != triple.target]).bias}
+            coarse = coarse_alpha(*(apply_bias(library.coarse_at(t), own[t]) for t in triple), GUARDS).ravel()
             if not np.isin(alpha[valid], coarse).all():
                 continue
             for clip, inside in zip(clips, cells, strict=True):
@@ -164,7 +167,7 @@ def test_slot_dropout_hides_slots_and_nothing_else(series: Series, iustfm_settin
     dynet = iustfm_settings.dynet
     region = make_region(series, dynet.region, dynet.network.m_max, 0)
     pool = draw_dynet_pool(
-        library_of(series), region, GUARDS, 40, dynet.samples, dynet.network, np.random.default_rng(0)
+        library_of(series), region, GUARDS, 40, dynet.samples, dynet.network, BiasRule(), np.random.default_rng(0)
     )
     full = pool.batch(32, 0.0, np.random.default_rng(1))
     thin = pool.batch(32, 0.5, np.random.default_rng(1))

@@ -12,8 +12,9 @@ from typing import Any, TypeVar, get_type_hints
 from thermoscale.arrays import require_keys
 from thermoscale.errors import InvalidInput
 from thermoscale.numerics.change_ratio import Guards
+from thermoscale.resources import resource_folder
 
-CONFIG_FOLDER = Path(__file__).parent.parent / "configs"
+CONFIG_FOLDER = resource_folder("configs", Path(__file__).parent)
 
 T = TypeVar("T")
 
@@ -204,6 +205,11 @@ def load_iustfm_settings(dynet: Path | None = None, ratio_net: Path | None = Non
         dynet=_load(dynet or CONFIG_FOLDER / "dynet.toml", DyNetSettings),
         ratio_net=_load(ratio_net or CONFIG_FOLDER / "ratio_net.toml", RatioNetSettings),
     )
+
+
+def settings_from_table(name: str, table: Mapping[str, Any], kind: type[T]) -> T:
+    """The settings in a table that is already parsed, read as strictly as a file; ``name`` is for messages."""
+    return _build(name, table, kind)
 
 
 def settings_to_json(settings: AmunSettings | IustfmSettings) -> dict[str, Any]:

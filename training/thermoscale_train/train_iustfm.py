@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thermoscale.formats import Series
+from thermoscale.numerics.bias import BiasRule
 from thermoscale.numerics.change_ratio import Guards
 from thermoscale.pipelines.iustfm import IustfmConfig, Region
 from thermoscale.pipelines.library import Library, stored_library
@@ -18,7 +19,7 @@ from thermoscale_train.data.dynet_samples import draw_dynet_pool
 from thermoscale_train.data.ratio_net_samples import RatioNetPool, draw_ratio_net_pool
 from thermoscale_train.data.region import clip_side
 from thermoscale_train.judge_iustfm import Judge
-from thermoscale_train.loop import Outcome, train
+from thermoscale_train.loop import OnScore, Outcome, train
 from thermoscale_train.models.dynet import DyNet, DyNetConfig
 from thermoscale_train.models.ratio_net import RatioNet, RatioNetConfig
 from thermoscale_train.networks import dynet_network, ratio_net_network
@@ -35,6 +36,7 @@ class Place:
     seed: int
     progress: bool
     resume: Path | None
+    on_score: OnScore | None = None
 
     @property
     def guards(self) -> Guards:
@@ -102,6 +104,7 @@ def _train_dynet(place: Place, name: str, steps: int, judge: Judge | None) -> tu
         clip_side(place.series, settings.region),
         settings.samples,
         settings.network,
+        BiasRule().scaled(place.config.physical),
         np.random.default_rng([place.seed, 0]),
     )
     known = pool.alpha[pool.valid]
@@ -173,7 +176,16 @@ def _train(
     every = training.evaluate_every if judge is not None else steps
     resume = None if place.resume is None else place.resume / f"{name.lower().replace(' ', '_')}.pt"
     settings = replace(training, steps=steps, evaluate_every=every)
-    return train(network, loss_at, score, settings, name=name, progress=place.progress, resume=resume)
+    return train(
+        network,
+        loss_at,
+        score,
+        settings,
+        name=name,
+        progress=place.progress,
+        resume=resume,
+        on_score=place.on_score,
+    )
 
 
 def _spread(values: Tensor) -> float:

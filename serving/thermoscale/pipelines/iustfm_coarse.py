@@ -102,17 +102,30 @@ def comparable_scenes(
     ]
     if failed and suspects == "refuse":
         raise Undetermined("; ".join(failed))
-    biases = {time: library.bias_of(time, region.coarse_index, rule) for time in times}
-    carried = _NO_BIAS if all(np.isnan(bias.offset_k) for bias in biases.values()) else carry_over([*biases.values()])
-    own = {time: carried.bias if np.isnan(bias.offset_k) else bias for time, bias in biases.items()}
+    freed, carried, biases = free_of_bias(library, region, rule, times)
     facts = {
         "bias_applied": carried.bias.offset_k,
         "bias": _bias_facts(carried, biases),
         "findings": [_without_nan(asdict(finding)) for finding in findings],
         "warnings": [*warnings, *failed],
     }
-    harmonised = {time: apply_bias(raw[time], own[time]) for time in times}
-    return CoarseScenes(apply_bias(target, carried.bias), harmonised, facts)
+    return CoarseScenes(apply_bias(target, carried.bias), freed, facts)
+
+
+def free_of_bias(
+    library: Library, region: Region, rule: BiasRule, times: Sequence[str]
+) -> tuple[dict[str, FloatArray], CarriedBias, dict[str, Bias]]:
+    """The coarse scenes of ``times``, each freed of its own bias, or of the one carried over if it has none.
+
+    Training takes its ratios from the same scenes. ``rule`` is in the unit of the library.
+
+    Returns:
+        ``[h, w]`` by time; what a scene of another date would be freed of; the bias of each of ``times``.
+    """
+    biases = {time: library.bias_of(time, region.coarse_index, rule) for time in times}
+    carried = _NO_BIAS if all(np.isnan(bias.offset_k) for bias in biases.values()) else carry_over([*biases.values()])
+    own = {time: carried.bias if np.isnan(bias.offset_k) else bias for time, bias in biases.items()}
+    return {time: apply_bias(library.coarse_at(time), own[time]) for time in times}, carried, biases
 
 
 def _times(triples: Sequence[Triple]) -> list[str]:

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from thermoscale.arrays import FloatArray, IntArray
 from thermoscale.errors import Undetermined
+from thermoscale.numerics.bias import BiasRule, apply_bias
 from thermoscale.numerics.change_ratio import Guards, coarse_alpha
 from thermoscale.numerics.hcr import AlphaDefinition, hcr_alpha
 from thermoscale.numerics.triples import Triple
 from thermoscale.pipelines.iustfm import Region, clip_cells, clip_inputs
+from thermoscale.pipelines.iustfm_coarse import free_of_bias
 from thermoscale.pipelines.library import Library
 from thermoscale_train.config import DyNetSamples, DyNetStructure
 
@@ -67,12 +69,13 @@ def draw_dynet_pool(
     clip_px: int,
     settings: DyNetSamples,
     structure: DyNetStructure,
+    rule: BiasRule,
     rng: np.random.Generator,
 ) -> DyNetPool:
     """``settings.pool`` samples; those without an input or without an HCR are left out.
 
     Args:
-        guards: in the unit of the library.
+        guards, rule: in the unit of the library.
 
     Raises:
         Undetermined: no triple passes the baseline guard, or no sample is left.
@@ -91,7 +94,7 @@ def draw_dynet_pool(
     for number, clip in sorted(choices):
         triple = triples[number]
         if number not in inputs:
-            inputs = {number: _coarse_ratios(library, triple, guards)}
+            inputs = {number: _coarse_ratios(library, region, triple, guards, rule)}
         alpha, valid = clip_inputs(region, inputs[number], structure.m_max, cells=cells[clip : clip + 1])
         truth = _clip_truth(library, region, triple, clips[clip], settings, structure.h_max, guards)
         if valid.any() and np.isfinite(truth).any():
@@ -101,10 +104,12 @@ def draw_dynet_pool(
     return DyNetPool(*(torch.from_numpy(np.stack(parts)) for parts in zip(*rows, strict=True)))
 
 
-def _coarse_ratios(library: Library, triple: Triple, guards: Guards) -> FloatArray:
-    """``[1, n_cells]``."""
-    pre, target, post = (library.coarse_at(time) for time in triple)
-    return coarse_alpha(pre, target, post, guards).reshape(1, -1)
+def _coarse_ratios(library: Library, region: Region, triple: Triple, guards: Guards, rule: BiasRule) -> FloatArray:
+    """``[1, n_cells]``, of scenes freed of their bias as the pipeline frees them: the target's fine scene is unseen."""
+    others = [time for time in library.times if time != triple.target]
+    freed, carried, _ = free_of_bias(library, region, rule, others)
+    target = apply_bias(library.coarse_at(triple.target), carried.bias)
+    return coarse_alpha(freed[triple.pre], target, freed[triple.post], guards).reshape(1, -1)
 
 
 def _clip_truth(
