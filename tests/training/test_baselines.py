@@ -47,11 +47,12 @@ def test_closure_steps_bring_the_cell_means_to_the_coarse_image(seed: int) -> No
 
 @pytest.mark.parametrize("method", sorted(FUSION))
 def test_in_a_world_that_stands_still_no_library_method_errs(method: str) -> None:
-    still = world(class_change=False, smooth_change_k=0.0, weather_k=0.0).series
+    still = world(class_change=False, smooth_change_k=0.0, weather_k=0.0, n_dates=12).series
     library_methods = {"persistence", "time_interp", "fdc_nearest", "fdc_median", "fdc_median_residual"}
-    for date, time in enumerate(still.fine_time):
+    two_sided = {"starfm", "estarfm", "fitfc", "ustfm"}
+    for date in range(1, 3) if method in two_sided else range(4):
         frozen = answer(method, still, date)
-        anomaly = still.fine_at(time) - still.fine_at(time).mean()
+        anomaly = still.fine[date] - still.fine[date].mean()
         if method in library_methods:
             assert np.std(frozen - frozen.mean() - anomaly) < 1e-3
 

@@ -15,19 +15,17 @@ from thermoscale.formats import Pairs, Series
 from thermoscale.geo.datasets import write_pairs, write_series
 from thermoscale.testing.bundles import linear_series, write_tiny_amun, write_tiny_iustfm
 from thermoscale.testing.worlds import make_pairs, make_series
-from thermoscale_train import evaluate_iustfm as fusion
+from thermoscale_train import evaluate_target as fusion
 from thermoscale_train.baselines import DOWNSCALING, FUSION
 from thermoscale_train.config import IustfmSettings, load_iustfm_settings
 from thermoscale_train.evaluate import add_arguments, choose_methods, run
 from thermoscale_train.evaluate_amun import METHODS as DOWNSCALING_METHODS
 from thermoscale_train.evaluate_amun import evaluate_amun
 from thermoscale_train.evaluate_iustfm import METHODS as FUSION_METHODS
-from thermoscale_train.evaluate_iustfm import evaluate_iustfm
+from thermoscale_train.evaluate_iustfm import Budget, evaluate_iustfm
 from thermoscale_train.known_ground import known_ground, scene_digests
 from thermoscale_train.scoring import load_schema, nulls_for_nan, score_case, table
 from thermoscale_train.usable import UsableRule, usable_dates, why_unusable
-
-UNTRAINED = (*FUSION, "oracle_alpha")
 
 
 def validate(result: dict[str, Any]) -> None:
@@ -116,10 +114,8 @@ def test_clusters_do_not_depend_on_the_target() -> None:
     time = series.fine_time[2]
     changed = replace(series, fine=series.fine.copy())
     changed.fine[2] += np.linspace(-9, 9, 36, dtype=np.float32)
-    first, second = (
-        next(fusion._models_in_turn(one, [time], ["oracle_alpha"], few_steps(), UsableRule(), 0))
-        for one in (series, changed)
-    )
+    questions = fusion.Questions(("oracle_alpha",), few_steps(), UsableRule(), 0)
+    first, second = (fusion.model_without(one, time, questions) for one in (series, changed))
     np.testing.assert_array_equal(first.labels, second.labels)
 
 
@@ -164,6 +160,52 @@ def test_where_nothing_is_determined_i_ustfm_pays_with_bilinear() -> None:
         assert methods[name]["coverage"] == 0.0
         assert methods[name]["rmse"] == methods["bilinear"]["rmse"]
         assert methods[name]["rmse_valid"] is None
+
+
+def test_what_a_baseline_cannot_determine_is_charged_like_bilinear(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(library: Series, coarse: Any, time: str) -> Any:
+        raise Undetermined("no pair")
+
+    monkeypatch.setattr(fusion, "FUSION", {"bilinear": FUSION["bilinear"], "starfm": refuses})
+    methods = evaluate_iustfm(small_series(), methods=["bilinear", "starfm"], settings=few_steps())["methods"]
+    assert methods["starfm"]["coverage"] == 0.0
+    assert methods["starfm"]["rmse"] == methods["bilinear"]["rmse"]
+
+
+def test_methods_of_triples_share_guards_and_say_how_many_triples_they_had(judged: dict[str, Any]) -> None:
+    assert judged["settings"]["guards"]["min_baseline_k"] == few_steps().dynet.guards.min_baseline_k
+    with_triples = {case["method"] for case in judged["cases"] if case["n_triples"] is not None}
+    assert with_triples == {"ustfm", "iustfm_closed_form", "iustfm_rationet", "oracle_alpha"}
+    for time in judged["settings"]["targets"]:
+        counts = {case["n_triples"] for case in judged["cases"] if case["id"] == time} - {None}
+        assert len(counts) == 1
+
+
+def test_a_long_baseline_guard_silences_all_methods_of_triples_alike() -> None:
+    shipped = few_steps()
+    far = replace(shipped, dynet=replace(shipped.dynet, guards=replace(shipped.dynet.guards, min_baseline_k=80.0)))
+    methods = evaluate_iustfm(small_series(), methods=["ustfm", "iustfm_closed_form", "oracle_alpha"], settings=far)
+    assert {scores["coverage"] for scores in methods["methods"].values()} == {0.0}
+
+
+def test_processes_change_no_score() -> None:
+    one, two = (
+        evaluate_iustfm(small_series(), methods=["persistence", "oracle_alpha"], settings=few_steps(), processes=n)
+        for n in (1, 2)
+    )
+    for first, second in zip(one["cases"], two["cases"], strict=True):
+        assert {**first, "seconds": 0} == {**second, "seconds": 0}
+
+
+def test_a_budget_shortens_and_never_lengthens_a_fit() -> None:
+    series, budget = small_series(), Budget(dynet_steps=3, ratio_net_steps=900, evaluate_every=400)
+    short = budget.applied(few_steps(), series)
+    assert (short.dynet.training.steps, short.dynet.training.evaluate_every) == (3, 3)
+    assert (short.ratio_net.training.steps, short.ratio_net.training.evaluate_every) == (4, 4)
+    assert (short.dynet.network.m_max, short.dynet.network.h_max) == (36, 5)
+    judged = evaluate_iustfm(series, methods=["iustfm_closed_form"], settings=few_steps(), budget=budget)
+    assert judged["settings"]["budget"]["dynet_steps"] == 3
+    assert set(judged["settings"]["fits"]) == set(judged["settings"]["targets"])
 
 
 def test_three_dates_are_judged_without_networks() -> None:
@@ -261,7 +303,7 @@ def test_the_command_prints_json_and_writes_it(tmp_path: Path, capsys: pytest.Ca
     write_series(tmp_path / "s.npz", small_series())
     write_pairs(tmp_path / "p.npz", make_pairs(1))
     for words in (
-        ["iustfm", "--series", str(tmp_path / "s.npz"), "--leave-one-date-out", "--methods", "persistence,bilinear"],
+        ["iustfm", "--series", str(tmp_path / "s.npz"), "--methods", "persistence,bilinear", "--processes", "1"],
         ["amun", "--pairs", str(tmp_path / "p.npz"), "--experiment", "simulated"],
     ):
         assert command([*words, "--json", "--out", str(tmp_path / "r.json")]) == 0
@@ -295,8 +337,8 @@ def test_the_schema_refuses_what_is_not_a_result(judged: dict[str, Any]) -> None
 
 
 def test_unknown_methods_are_refused_with_the_list() -> None:
-    with pytest.raises(InvalidInput, match=r"\['starfm'\].*persistence"):
-        choose_methods("bilinear,starfm", FUSION_METHODS)
+    with pytest.raises(InvalidInput, match=r"\['sparrow'\].*persistence"):
+        choose_methods("bilinear,sparrow", FUSION_METHODS)
     assert choose_methods("bilinear, bilinear", FUSION_METHODS) == ("bilinear",)
 
 

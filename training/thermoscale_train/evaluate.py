@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from thermoscale.errors import InvalidInput
 from thermoscale.geo.datasets import read_pairs, read_series
 from thermoscale_train import evaluate_amun, evaluate_iustfm
 from thermoscale_train.config import load_iustfm_settings
+from thermoscale_train.evaluate_iustfm import Budget, StationTable
 from thermoscale_train.scoring import table
+from thermoscale_train.stations import StationPlace, table_of_stations
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fusion.add_argument("--ratio-net-config", type=Path, help="TOML of the fits; default the shipped one")
     _add_common(fusion, evaluate_iustfm.METHODS)
     fusion.add_argument("--seed", type=int, default=0, help="of the fits (default 0)")
+    fusion.add_argument(
+        "--full-fits", action="store_true", help="train as long as the settings say; default: a budget for each target"
+    )
+    cores = min(2, os.cpu_count() or 1)
+    fusion.add_argument("--processes", type=int, default=cores, help="targets judged at a time (default %(default)s)")
+    _add_stations(fusion)
     downscaling = tasks.add_parser("amun", help="downscaling: refine a coarse scene", description=evaluate_amun.__doc__)
     downscaling.add_argument("--pairs", type=Path, required=True, help=".npz or folder, see FORMATS")
     downscaling.add_argument(
@@ -48,8 +58,15 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write((text if args.json else table(result)) + "\n")
+    sys.stdout.write((text if args.json else _for_people(result)) + "\n")
     return 0
+
+
+def _for_people(result: dict[str, Any]) -> str:
+    parts = [table(result)] if result["cases"] else []
+    if "stations" in result:
+        parts.append(table_of_stations(result["stations"]))
+    return "\n\n".join(parts)
 
 
 def choose_methods(text: str, known: Sequence[str]) -> tuple[str, ...]:
@@ -74,13 +91,37 @@ def _add_common(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None
     parser.add_argument("--json", action="store_true", help="JSON on standard output instead of a table")
 
 
+def _add_stations(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--stations", type=Path, metavar="CSV", help="towers: time or local_time, lst_k[, station...]")
+    parser.add_argument("--station-at", metavar="NAME,LAT,LON", help="where the tower of a CSV without places stands")
+    parser.add_argument("--station-utc-offset", type=float, metavar="HOURS", help="of local_time, ahead of UTC")
+    parser.add_argument("--station-window", type=int, default=1, metavar="PX", help="square that is averaged, 1 or 3")
+
+
+def _stations(args: argparse.Namespace) -> StationTable | None:
+    if args.stations is None:
+        return None
+    place = StationPlace(utc_offset_hours=args.station_utc_offset)
+    if args.station_at is not None:
+        name, *numbers = args.station_at.split(",")
+        try:
+            latitude, longitude = (float(number) for number in numbers)
+        except ValueError:
+            raise InvalidInput(f"--station-at is {args.station_at!r}, needed NAME,LATITUDE,LONGITUDE") from None
+        place = replace(place, name=name, latitude=latitude, longitude=longitude)
+    return StationTable(args.stations, place, args.station_window)
+
+
 def _evaluate_iustfm(args: argparse.Namespace) -> dict[str, Any]:
     return evaluate_iustfm.evaluate_iustfm(
         read_series(args.series),
         bundle=args.bundle,
         methods=choose_methods(args.methods, evaluate_iustfm.METHODS),
         settings=load_iustfm_settings(args.dynet_config, args.ratio_net_config),
+        budget=None if args.full_fits else Budget(),
         seed=args.seed,
+        processes=args.processes,
+        stations=_stations(args),
         progress=True,
     )
 

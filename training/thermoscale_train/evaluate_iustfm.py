@@ -4,139 +4,211 @@ Without a bundle every target is left out of the series in turn, fine and coarse
 the rest. With a bundle the targets are the interior dates that it has never seen, and its library is everybody's.
 """
 
-import time as clock
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from itertools import repeat
+import multiprocessing
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
+import torch
 from tqdm import tqdm
 
-from thermoscale.arrays import FloatArray
-from thermoscale.errors import Undetermined
+from thermoscale.arrays import LST
+from thermoscale.errors import InvalidInput, Undetermined
 from thermoscale.formats import Series
 from thermoscale.service import open_bundle
-from thermoscale_train.baselines import FUSION
-from thermoscale_train.baselines.oracle_alpha import oracle_alpha
-from thermoscale_train.config import IustfmSettings, load_iustfm_settings, settings_to_json
+from thermoscale_train.config import IustfmSettings, TrainingSettings, load_iustfm_settings, settings_to_json
 from thermoscale_train.data.split import interior_dates
-from thermoscale_train.fusion_models import (
-    FusionModel,
-    fit_model,
-    model_of_bundle,
-    place_without_networks,
-    seen_dates,
-)
-from thermoscale_train.scoring import PSNR_RANGES, Scores, bundle_name, result, score_case
+from thermoscale_train.evaluate_target import METHODS, Judged, Questions, judge, judge_held_out
+from thermoscale_train.evidence import Evidence
+from thermoscale_train.fusion_models import model_of_bundle, seen_dates
+from thermoscale_train.scoring import bundle_name, result
+from thermoscale_train.stations import Located, StationPlace, Tower, compare, locate, read_towers
 from thermoscale_train.usable import UsableRule, usable_dates
 
-MODES = {"iustfm_closed_form": "closed_form", "iustfm_rationet": "rationet"}
-METHODS = (*FUSION, *MODES, "oracle_alpha")
+__all__ = ["METHODS", "Budget", "StationTable", "evaluate_iustfm", "evaluate_with_evidence"]
+
+ONE_GUARD = (
+    "ustfm, iustfm_* and oracle_alpha share HCRs and these guards, so that none is weakened; METHODS 1.5 has 2 K"
+)
 
 
-def evaluate_iustfm(
+@dataclass(frozen=True)
+class Budget:
+    """At most this much training for each target: a fit is needed for every one of them.
+
+    Attributes:
+        dynet_steps, ratio_net_steps: in the rehearsal and once more on the whole library.
+        evaluate_every: steps between two scores of the rehearsal.
+    """
+
+    dynet_steps: int = 1200
+    ratio_net_steps: int = 800
+    evaluate_every: int = 400
+
+    def applied(self, settings: IustfmSettings, series: Series) -> IustfmSettings:
+        """``settings`` within the budget; DyNet as wide as this place needs, which changes no answer (METHODS 1.3)."""
+        dynet, ratio_net = settings.dynet, settings.ratio_net
+        n_cells = series.coarse.shape[1] * series.coarse.shape[2]
+        network = replace(
+            dynet.network,
+            m_max=min(dynet.network.m_max, n_cells),
+            h_max=max(min(dynet.network.h_max, dynet.region.n_hcr), 1),
+        )
+        return IustfmSettings(
+            replace(dynet, network=network, training=self._shortened(dynet.training, self.dynet_steps)),
+            replace(ratio_net, training=self._shortened(ratio_net.training, self.ratio_net_steps)),
+        )
+
+    def _shortened(self, training: TrainingSettings, steps: int) -> TrainingSettings:
+        steps = min(training.steps, steps)
+        return replace(
+            training, steps=steps, evaluate_every=min(steps, max(training.evaluate_every, self.evaluate_every))
+        )
+
+
+class StationTable(NamedTuple):
+    """A CSV of tower measurements, and the side of the square of fine pixels that is compared (odd)."""
+
+    path: Path
+    place: StationPlace
+    side_px: int = 1
+
+
+class _Turn(NamedTuple):
+    """Dates judged by one model: a target left out, or all dates that only the towers know."""
+
+    held_out: str | None
+    times: tuple[str, ...]
+
+
+def evaluate_iustfm(series: Series, **options: Any) -> dict[str, Any]:
+    """The result alone of :func:`evaluate_with_evidence`."""
+    return evaluate_with_evidence(series, **options)[0]
+
+
+def evaluate_with_evidence(
     series: Series,
     *,
     bundle: Path | None = None,
     methods: Sequence[str] = METHODS,
     settings: IustfmSettings | None = None,
+    budget: Budget | None = None,
     rule: UsableRule | None = None,
     seed: int = 0,
+    processes: int = 1,
+    stations: StationTable | None = None,
+    drawn: str | None = None,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[Evidence]]:
     """Score every method on every target.
 
     Args:
         bundle: folder of the I-USTFM bundle to judge; without it one is fitted for every target.
         settings: of those fits; default the shipped ones.
+        budget: limit of those fits; None for none.
+        processes: targets fitted and judged at a time, one thread each; with a bundle there is one.
+        stations: towers to compare with, also on dates that have no fine scene.
+        drawn: method whose evidence is collected for a report.
 
     Raises:
-        InvalidInput: the series is not on the bundle's grids.
-        Undetermined: no target is left.
+        InvalidInput: the series is not on the bundle's grids, or the stations cannot be used.
+        Undetermined: no target is left and no tower either.
     """
     settings, rule = settings or load_iustfm_settings(), rule or UsableRule()
     usable, excluded = usable_dates(series, rule)
+    if budget is not None and bundle is None:
+        settings = budget.applied(settings, series)
+    located = None if stations is None else _located(series, stations)
+    questions = Questions(tuple(methods), settings, rule, seed, drawn=drawn)
+    if stations is not None and located is not None:
+        questions = replace(questions, pixels=located.pixels, station_px=stations.side_px)
+    tower_dates = () if located is None else _tower_dates(series, located.towers)
+    facts: dict[str, Any] = {}
     if bundle is None:
-        dates, name = usable, None
-        targets: Sequence[str] = interior_dates(usable)
-        models = _models_in_turn(series.select_fine(usable), targets, methods, settings, rule, seed)
+        dates, name, library_guards = usable, None, settings.dynet.guards
+        turns = _turns(interior_dates(usable), tower_dates)
+        judged = _in_turn(series.select_fine(usable), turns, questions, processes, progress)
+        facts = {"training": settings_to_json(settings), "budget": None if budget is None else asdict(budget)}
     else:
         service = open_bundle(bundle)
         model = model_of_bundle(service, bundle, series)
         seen = seen_dates(service, model)
         dates, name = sorted({*usable, *model.library.fine_time}), bundle_name(service.manifest)
+        library_guards = model.guards
         targets = [time for time in interior_dates(dates) if time in usable and time not in seen]
-        models = repeat(model, len(targets))
-    if not targets:
+        turns = _turns(targets, [time for time in tower_dates if time not in seen])
+        judge_turn = partial(_judge_turn, series=series, model=model, questions=questions)
+        judged = map(judge_turn, tqdm(turns, "evaluate", disable=not progress))
+    if not turns:
         raise Undetermined(
             f"no target: {len(usable)} of {len(series.fine_time)} fine dates are usable {usable}; a target needs one "
             "before and one after it, and must be unknown to the bundle that is judged"
         )
-    cases: list[Scores] = []
-    for time, model in tqdm(zip(targets, models, strict=True), "evaluate", len(targets), disable=not progress):
-        cases += [_case(series, model, time, method) for method in methods]
+    done = list(judged)
     stated = {
         "held_out": "each target in turn" if bundle is None else "every date that the bundle has not seen",
-        "targets": list(targets),
+        "targets": [turn.held_out for turn in turns if turn.held_out is not None],
         "bundle": name,
         "usable": asdict(rule),
-        "training": settings_to_json(settings) if bundle is None else None,
+        "guards": {**library_guards.to_json(), "note": ONE_GUARD},
+        "training": None,
+        "fits": {turn.held_out or "tower dates": part.fit for turn, part in zip(turns, done, strict=True) if part.fit},
         "seed": seed,
+        "processes": processes if bundle is None else 1,
         "quantity": series.quantity,
+        **facts,
     }
-    return result("iustfm", cases, settings=stated, dates_used=dates, excluded=excluded)
+    compared = None
+    if stations is not None and located is not None:
+        answers = [answer for part in done for answer in part.at_pixels]
+        compared = compare(located, answers, source=stations.path.name, side_px=stations.side_px)
+    cases = [case for part in done for case in part.cases]
+    whole = result("iustfm", cases, settings=stated, dates_used=dates, excluded=excluded, stations=compared)
+    return whole, [evidence for part in done for evidence in part.evidence]
 
 
-def _models_in_turn(
-    series: Series,
-    targets: Sequence[str],
-    methods: Sequence[str],
-    settings: IustfmSettings,
-    rule: UsableRule,
-    seed: int,
-) -> Iterator[FusionModel]:
-    """For every target what can be known without it; networks are fitted only when a method needs them."""
-    for time in targets:
-        library = series.without(time)
-        if MODES.keys() & set(methods):
-            yield fit_model(library, settings, rule, seed)
-        else:
-            yield place_without_networks(library, settings, seed)
+def _located(series: Series, stations: StationTable) -> Located:
+    if series.quantity != LST.name:
+        raise InvalidInput(f"stations hold surface temperatures; the series holds {series.quantity}")
+    if stations.side_px < 1 or stations.side_px % 2 == 0:
+        raise InvalidInput(f"station window is {stations.side_px} pixels, needed an odd number such as 1 or 3")
+    towers = read_towers(stations.path, stations.place)
+    return locate(towers, series.fine_georeference, (series.fine.shape[1], series.fine.shape[2]))
 
 
-def _case(series: Series, model: FusionModel, time: str, method: str) -> Scores:
-    coarse, truth = series.coarse_at(time), series.fine_at(time)
-    start = clock.perf_counter()
-    prediction, spread = _predict(model, coarse, truth, time, method)
-    seconds = clock.perf_counter() - start
-    return score_case(
-        time,
-        method,
-        prediction,
-        truth,
-        coarse=coarse,
-        coarse_index=series.coarse_index,
-        psnr_range=PSNR_RANGES[series.quantity],
-        seconds=seconds,
-        spread=spread,
-    )
+def _tower_dates(series: Series, towers: Iterable[Tower]) -> tuple[str, ...]:
+    """Dates without a fine scene that a tower has measured."""
+    towers = tuple(towers)
+    open_dates = sorted(set(series.coarse_time) - set(series.fine_time))
+    return tuple(time for time in open_dates if any(tower.at(time) is not None for tower in towers))
 
 
-def _predict(
-    model: FusionModel, coarse: FloatArray, truth: FloatArray, time: str, method: str
-) -> tuple[FloatArray, FloatArray | None]:
-    """Prediction and 1-sigma spread; only the oracle looks at the truth. Where nothing is determined all is NaN."""
-    if method == "oracle_alpha":
-        return oracle_alpha(model.library, truth, time, model.labels), None
-    if method not in MODES:
-        return FUSION[method](model.library, coarse, time), None
-    nothing = np.full(truth.shape, np.nan, np.float32)
-    if MODES[method] not in model.predict:
-        return nothing, None
-    try:
-        answer = model.predict[MODES[method]](coarse, time)
-    except Undetermined:
-        return nothing, None
-    return answer["lst"], answer["spread_k"]
+def _turns(targets: Sequence[str], tower_dates: Sequence[str]) -> list[_Turn]:
+    """Every target on its own; all dates without a fine scene share one model, since none of them is in it."""
+    turns = [_Turn(time, (time,)) for time in targets]
+    return [*turns, _Turn(None, tuple(tower_dates))] if tower_dates else turns
+
+
+def _judge_turn(turn: _Turn, *, series: Series, model: Any, questions: Questions) -> Judged:
+    return judge(series, model, turn.times, questions)
+
+
+def _in_turn(
+    series: Series, turns: Sequence[_Turn], questions: Questions, processes: int, progress: bool
+) -> Iterator[Judged]:
+    """:func:`judge_held_out` for every turn, in order, in this process or in several."""
+    held_out, times = [turn.held_out for turn in turns], [turn.times for turn in turns]
+    bar = partial(tqdm, desc="evaluate", total=len(turns), disable=not progress)
+    ask = partial(judge_held_out, series, questions=questions)
+    if processes <= 1 or len(turns) < 2:
+        yield from bar(map(ask, held_out, times))
+        return
+    # Processes are spawned, not forked: torch's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        min(processes, len(turns)), context, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        yield from bar(pool.map(ask, held_out, times))

@@ -11,6 +11,7 @@ from thermoscale.arrays import FloatArray, IntArray
 from thermoscale.errors import InvalidInput, Undetermined
 from thermoscale.formats import Series
 from thermoscale.iustfm_requests import RATIO_NET_GRAPH
+from thermoscale.numerics.change_ratio import Guards
 from thermoscale.pipelines.iustfm import Iustfm, Region, decode_library
 from thermoscale.pipelines.iustfm_config import MODES
 from thermoscale.pipelines.region import REGION_NAMES
@@ -22,6 +23,8 @@ from thermoscale_train.fit_iustfm import fit_iustfm
 from thermoscale_train.networks import dynet_network, ratio_net_network
 from thermoscale_train.usable import UsableRule
 
+FACTS = ("steps", "alpha_sd", "held_out_for_selection")
+
 
 class FusionModel(NamedTuple):
     """One I-USTFM to be judged, or, without modes, only the place it would be fitted to.
@@ -29,17 +32,23 @@ class FusionModel(NamedTuple):
     Attributes:
         library: dates with both images; no target is among them.
         labels: HCRs ``[H, W]``.
-        predict: mode -> ``(coarse [h, w], time)`` to the answer of :class:`thermoscale.pipelines.iustfm.Iustfm`.
+        guards: K, of the model; everything that it is compared with by its triples uses them, too.
+        predict: mode -> ``(coarse [h, w], time, **options)`` to the answer of
+            :class:`thermoscale.pipelines.iustfm.Iustfm`, whose options they are.
+        facts: how the fit went: steps, mode, dates of the rehearsal.
     """
 
     library: Series
     labels: IntArray
-    predict: Mapping[str, Callable[[FloatArray, str], dict[str, Any]]]
+    guards: Guards
+    predict: Mapping[str, Callable[..., dict[str, Any]]]
+    facts: Mapping[str, Any] = {}
 
 
 def place_without_networks(library: Series, settings: IustfmSettings, seed: int) -> FusionModel:
     """The HCRs alone, as :func:`fit_model` would make them."""
-    return FusionModel(library, fit_hcr(library.fine, settings.dynet.region.n_hcr, seed), {})
+    labels = fit_hcr(library.fine, settings.dynet.region.n_hcr, seed)
+    return FusionModel(library, labels, settings.dynet.guards, {})
 
 
 def fit_model(library: Series, settings: IustfmSettings, rule: UsableRule, seed: int) -> FusionModel:
@@ -50,9 +59,10 @@ def fit_model(library: Series, settings: IustfmSettings, rule: UsableRule, seed:
         return place_without_networks(library, settings, seed)
     pipeline = pipeline_of(checkpoint)
     modes = MODES if checkpoint.ratio_net else ("closed_form",)
-    return FusionModel(
-        library, checkpoint.region.labels, {mode: partial(pipeline.predict, mode=mode) for mode in modes}
-    )
+    predict = {mode: partial(pipeline.predict, mode=mode) for mode in modes}
+    facts = {key: checkpoint.training[key] for key in FACTS if key in checkpoint.training}
+    facts |= {"mode": checkpoint.config.mode, **checkpoint.metrics.get("held_out", {})}
+    return FusionModel(library, checkpoint.region.labels, checkpoint.config.guards, predict, facts)
 
 
 def pipeline_of(checkpoint: IustfmCheckpoint) -> Iustfm:
@@ -84,11 +94,13 @@ def model_of_bundle(service: Service, folder: Path, series: Series) -> FusionMod
             f"{list(region.coarse_shape)} and {list(region.fine_shape)}, linked by its own coarse_index"
         )
 
-    def predict(mode: str, coarse: FloatArray, time: str) -> dict[str, Any]:
-        return service.predict({"coarse": coarse, "time": time, "mode": mode})
+    def predict(mode: str, coarse: FloatArray, time: str, **options: Any) -> dict[str, Any]:
+        reply = service.predict({"coarse": coarse, "time": time, "mode": mode, **options})
+        return {**reply, "dates_used": reply["meta"]["dates_used"]}
 
     modes = MODES if RATIO_NET_GRAPH in service.manifest.files else ("closed_form",)
-    return FusionModel(_stored_series(region, config), region.labels, {mode: partial(predict, mode) for mode in modes})
+    answers = {mode: partial(predict, mode) for mode in modes}
+    return FusionModel(_stored_series(region, config), region.labels, Guards.from_json(config["guards"]), answers)
 
 
 def seen_dates(service: Service, model: FusionModel) -> set[str]:

@@ -19,6 +19,8 @@ SCHEMA_VERSION = 1
 PSNR_RANGES = {LST.name: PSNR_RANGE, REFLECTANCE.name: 1.0}
 """Peak of PSNR in the unit of each quantity; the 400 K are the I-USTFM paper's."""
 
+NOT_AVERAGED = ("id", "method", "n_pixels", "n_triples")
+
 Scores = dict[str, Any]
 
 
@@ -61,8 +63,13 @@ def result(
     settings: Mapping[str, Any],
     dates_used: Sequence[str],
     excluded: Iterable[Exclusion],
+    stations: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The JSON object of FORMATS: means over cases, and null for what is not a finite number."""
+    """The JSON object of FORMATS: means over cases, and null for what is not a finite number.
+
+    Args:
+        stations: comparison with towers, if there is one.
+    """
     methods = dict.fromkeys(case["method"] for case in cases)
     means = {method: _mean([case for case in cases if case["method"] == method]) for method in methods}
     whole = {
@@ -73,6 +80,7 @@ def result(
         "excluded": [asdict(exclusion) for exclusion in excluded],
         "methods": means,
         "cases": list(cases),
+        **({} if stations is None else {"stations": dict(stations)}),
     }
     cleaned: dict[str, Any] = nulls_for_nan(whole)
     return cleaned
@@ -80,7 +88,7 @@ def result(
 
 def _mean(cases: Sequence[Scores]) -> Scores:
     """Mean of every score over the cases that have it."""
-    keys = [key for key in cases[0] if key not in ("id", "method", "n_pixels")]
+    keys = [key for key in cases[0] if key not in NOT_AVERAGED]
     means = {}
     for key in keys:
         values = [case[key] for case in cases if math.isfinite(case[key])]

@@ -15,16 +15,21 @@ from thermoscale.numerics.change_ratio import (
 from thermoscale.numerics.hcr import hcr_alpha, paint_hcr
 from thermoscale.numerics.triples import enumerate_triples, median_over_triples
 
+GUARDS = Guards()
 
-def oracle_alpha(series: Series, truth: FloatArray, time: str, labels: IntArray) -> FloatArray:
+
+def oracle_alpha(
+    series: Series, truth: FloatArray, time: str, labels: IntArray, *, guards: Guards = GUARDS
+) -> FloatArray:
     """Closed form with the true HCR ratios, median over the triples, behind the guards of the published mode.
 
     Args:
         series: the library, without ``time``.
         truth: ``[H, W]``, the fine image of ``time``.
         labels: ``[H, W]`` HCRs fitted without ``time``, -1 = none.
+        guards: K; to be the same as those of the methods it bounds.
     """
-    guards, n_hcr = Guards().scaled(QUANTITIES[series.quantity]), int(labels.max()) + 1
+    guards, n_hcr = guards.scaled(QUANTITIES[series.quantity]), int(labels.max()) + 1
     answers = [np.full(truth.shape, np.nan, np.float32)]
     for triple in enumerate_triples(series.fine_time, time):
         pre, post = series.fine_at(triple.pre), series.fine_at(triple.post)

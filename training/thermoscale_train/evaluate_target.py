@@ -1,0 +1,159 @@
+"""One target of an evaluation: fit without it, ask every method, score. Runs in a process of its own."""
+
+import time as clock
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from thermoscale.arrays import QUANTITIES, FloatArray
+from thermoscale.errors import Undetermined
+from thermoscale.formats import Series
+from thermoscale.numerics.change_ratio import baseline_k
+from thermoscale.numerics.triples import enumerate_triples
+from thermoscale_train.baselines import FUSION
+from thermoscale_train.baselines.oracle_alpha import oracle_alpha
+from thermoscale_train.baselines.ustfm import UstfmConstants, ustfm
+from thermoscale_train.config import IustfmSettings
+from thermoscale_train.evidence import Evidence, collect_evidence
+from thermoscale_train.fusion_models import FusionModel, fit_model, place_without_networks
+from thermoscale_train.scoring import PSNR_RANGES, Scores, score_case
+from thermoscale_train.stations import Pixel, value_at
+from thermoscale_train.usable import UsableRule
+
+MODES = {"iustfm_closed_form": "closed_form", "iustfm_rationet": "rationet"}
+METHODS = (*FUSION, *MODES, "oracle_alpha")
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What every target is asked.
+
+    Attributes:
+        pixels: towers' pixels, where predictions are read, ``station_px`` square.
+        drawn: method whose evidence a report needs; None for no report.
+    """
+
+    methods: tuple[str, ...]
+    settings: IustfmSettings
+    rule: UsableRule
+    seed: int
+    pixels: tuple[Pixel, ...] = ()
+    station_px: int = 1
+    drawn: str | None = None
+
+
+class Prediction(NamedTuple):
+    """``lst`` and 1-sigma ``spread`` ``[H, W]``, NaN where nothing is determined; triples behind it, if it has any."""
+
+    lst: FloatArray
+    spread: FloatArray | None = None
+    n_triples: int | None = None
+
+
+class AtPixels(NamedTuple):
+    """Predictions of one method at the towers' pixels, in the order of the pixels."""
+
+    time: str
+    method: str
+    values: tuple[float, ...]
+
+
+class Judged(NamedTuple):
+    """All that is known about the targets of one model."""
+
+    times: tuple[str, ...]
+    cases: list[Scores]
+    at_pixels: list[AtPixels]
+    evidence: list[Evidence]
+    fit: dict[str, Any]
+
+
+def judge_held_out(series: Series, held_out: str | None, times: tuple[str, ...], questions: Questions) -> Judged:
+    """Fit to everything but ``held_out``, then :func:`judge`.
+
+    Args:
+        held_out: the fine date among ``times``; None where none of ``times`` has a fine scene.
+    """
+    start = clock.perf_counter()
+    model = model_without(series, held_out, questions)
+    seconds = clock.perf_counter() - start
+    judged = judge(series, model, times, questions)
+    return judged._replace(fit={**model.facts, "seconds": round(seconds, 2)})
+
+
+def model_without(series: Series, held_out: str | None, questions: Questions) -> FusionModel:
+    """What can be known without ``held_out``; networks are fitted only when a method needs them."""
+    library = series if held_out is None else series.without(held_out)
+    if MODES.keys() & set(questions.methods):
+        return fit_model(library, questions.settings, questions.rule, questions.seed)
+    return place_without_networks(library, questions.settings, questions.seed)
+
+
+def judge(series: Series, model: FusionModel, times: Sequence[str], questions: Questions) -> Judged:
+    """Ask every method for every date, and score where there is a truth."""
+    judged = Judged(tuple(times), [], [], [], {})
+    for time in times:
+        truth = series.fine_at(time) if time in series.fine_time else None
+        for method in questions.methods:
+            if truth is None and method == "oracle_alpha":
+                continue
+            start = clock.perf_counter()
+            answer = predict(model, series.coarse_at(time), truth, time, method)
+            seconds = clock.perf_counter() - start
+            values = tuple(value_at(answer.lst, pixel, questions.station_px) for pixel in questions.pixels)
+            judged.at_pixels.append(AtPixels(time, method, values))
+            if truth is None:
+                continue
+            judged.cases.append(_score(series, time, method, answer, truth, seconds))
+            if method == questions.drawn:
+                judged.evidence.append(collect_evidence(series, model, time, method, answer.lst, predict))
+    return judged
+
+
+def predict(model: FusionModel, coarse: FloatArray, truth: FloatArray | None, time: str, method: str) -> Prediction:
+    """The answer of ``method``; only the oracle looks at the truth. Where nothing is determined all is NaN."""
+    try:
+        return _answer(model, coarse, truth, time, method)
+    except Undetermined:
+        return Prediction(np.full(model.labels.shape, np.nan, np.float32))
+
+
+def _answer(model: FusionModel, coarse: FloatArray, truth: FloatArray | None, time: str, method: str) -> Prediction:
+    if method in MODES:
+        if MODES[method] not in model.predict:
+            raise Undetermined(f"the library of {time} determines no network for {method}")
+        answer = model.predict[MODES[method]](coarse, time)
+        return Prediction(answer["lst"], answer["spread_k"], len(answer["dates_used"]))
+    if method == "oracle_alpha" and truth is not None:
+        lst = oracle_alpha(model.library, truth, time, model.labels, guards=model.guards)
+        return Prediction(lst, None, n_triples_within(model, time))
+    if method == "ustfm":
+        constants = UstfmConstants(guards=model.guards)
+        lst = ustfm(model.library, coarse, time, labels=model.labels, constants=constants)
+        return Prediction(lst, None, n_triples_within(model, time))
+    return Prediction(FUSION[method](model.library, coarse, time))
+
+
+def n_triples_within(model: FusionModel, time: str) -> int:
+    """Ordered triples around ``time`` whose baseline passes the guard."""
+    library, guards = model.library, model.guards.scaled(QUANTITIES[model.library.quantity])
+    triples = enumerate_triples(library.fine_time, time)
+    baselines = [baseline_k(library.fine_at(triple.pre), library.fine_at(triple.post)) for triple in triples]
+    return sum(baseline >= guards.min_baseline_k for baseline in baselines)
+
+
+def _score(series: Series, time: str, method: str, answer: Prediction, truth: FloatArray, seconds: float) -> Scores:
+    scores = score_case(
+        time,
+        method,
+        answer.lst,
+        truth,
+        coarse=series.coarse_at(time),
+        coarse_index=series.coarse_index,
+        psnr_range=PSNR_RANGES[series.quantity],
+        seconds=seconds,
+        spread=answer.spread,
+    )
+    return {**scores, "n_triples": answer.n_triples}
