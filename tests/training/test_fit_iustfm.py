@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thermoscale.errors import InvalidInput, Undetermined
+from thermoscale.errors import Undetermined
 from thermoscale.formats import Series
 from thermoscale.numerics.bias import BiasRule, apply_bias, carry_over
 from thermoscale.numerics.change_ratio import Guards, coarse_alpha
@@ -95,12 +95,6 @@ def test_dates_that_never_differ_are_said(series: Series, iustfm_settings: Iustf
     flat = replace(iustfm_settings.dynet, guards=Guards(min_baseline_k=100.0))
     with pytest.raises(Undetermined, match="baseline"):
         fit_iustfm(series, replace(iustfm_settings, dynet=flat), seed=0)
-
-
-def test_more_cells_than_slots_are_refused(series: Series, iustfm_settings: IustfmSettings) -> None:
-    dynet = replace(iustfm_settings.dynet, network=replace(iustfm_settings.dynet.network, m_max=5))
-    with pytest.raises(InvalidInput, match="25 coarse cells, DyNet 5 slots"):
-        fit_iustfm(series, replace(iustfm_settings, dynet=dynet), seed=0)
 
 
 @given(height=st.integers(1, 60), width=st.integers(1, 60), clip_px=st.integers(1, 70))

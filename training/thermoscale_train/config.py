@@ -101,10 +101,13 @@ class RegionSettings:
     Attributes:
         n_hcr: clusters.
         clip_px: side of a clip, fine pixels; 0 means 8 coarse cells. Shrunk to the scene.
+        merge_closer, split_wider: see :class:`thermoscale_train.data.hcr_clusters.Regroup`; 0 is off.
     """
 
     n_hcr: int
     clip_px: int
+    merge_closer: float = 0.0
+    split_wider: float = 0.0
 
 
 @dataclass(frozen=True)

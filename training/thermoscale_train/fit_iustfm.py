@@ -15,7 +15,7 @@ from thermoscale.pipelines.iustfm_config import MODES
 from thermoscale_train.checkpoint import IustfmCheckpoint
 from thermoscale_train.config import IustfmSettings, settings_to_json
 from thermoscale_train.data.dynet_samples import training_triples
-from thermoscale_train.data.region import library_step, make_region
+from thermoscale_train.data.region import library_step, make_region, slot_facts
 from thermoscale_train.data.split import interior_dates, spread_out
 from thermoscale_train.judge_iustfm import Judge, golden_request
 from thermoscale_train.networks import dynet_network, ratio_net_network
@@ -57,7 +57,6 @@ def fit_iustfm(
         resume: folder that keeps the state of an unfinished run.
 
     Raises:
-        InvalidInput: the place has more coarse cells than DyNet has slots.
         Undetermined: fewer than two usable dates, or no triple passes the guards.
     """
     usable, excluded = usable_dates(series, rule or UsableRule())
@@ -72,6 +71,7 @@ def fit_iustfm(
     library = series.select_fine(usable)
     place = _make_place(library, settings, seed, progress, resume)
     if len(usable) < MIN_DATES:
+    record |= slot_facts(place.region, seed)
         return _checkpoint(place, None, {**record, "trained": False}, {}, sky)
     rehearsal = _rehearse(place, _held_out(usable, settings))
     networks = train_both(place, "final", rehearsal.steps, alpha_sd=rehearsal.alpha_sd)
@@ -85,7 +85,7 @@ def fit_iustfm(
 def _make_place(library: Series, settings: IustfmSettings, seed: int, progress: bool, resume: Path | None) -> Place:
     """Clusters, slots and the config of a bundle without networks."""
     dynet = settings.dynet
-    region = make_region(library, dynet.region, dynet.network.m_max, seed)
+    region = make_region(library, dynet.region, dynet.network.m_max, seed, dynet.network.h_max)
     n_hcr = int(region.labels.max()) + 1
     if n_hcr > dynet.network.h_max:
         raise InvalidInput(f"n_hcr {n_hcr} is more than h_max {dynet.network.h_max}")
