@@ -303,7 +303,16 @@ def test_the_command_prints_json_and_writes_it(tmp_path: Path, capsys: pytest.Ca
     write_series(tmp_path / "s.npz", small_series())
     write_pairs(tmp_path / "p.npz", make_pairs(1))
     for words in (
-        ["iustfm", "--series", str(tmp_path / "s.npz"), "--methods", "persistence,bilinear", "--processes", "1"],
+        [
+            "iustfm",
+            "--series",
+            str(tmp_path / "s.npz"),
+            "--leave-one-date-out",
+            "--methods",
+            "persistence,bilinear",
+            "--processes",
+            "1",
+        ],
         ["amun", "--pairs", str(tmp_path / "p.npz"), "--experiment", "simulated"],
     ):
         assert command([*words, "--json", "--out", str(tmp_path / "r.json")]) == 0

@@ -14,8 +14,12 @@ from thermoscale.geo.datasets import read_pairs, read_series
 from thermoscale_train import evaluate_amun, evaluate_iustfm
 from thermoscale_train.config import load_iustfm_settings
 from thermoscale_train.evaluate_iustfm import Budget, StationTable
+from thermoscale_train.report import write_report
 from thermoscale_train.scoring import table
 from thermoscale_train.stations import StationPlace, table_of_stations
+
+DRAWN = "iustfm_rationet"
+"""Method that a report draws unless told otherwise."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cores = min(2, os.cpu_count() or 1)
     fusion.add_argument("--processes", type=int, default=cores, help="targets judged at a time (default %(default)s)")
     _add_stations(fusion)
+    fusion.add_argument("--report", type=Path, metavar="HTML", help="also write tables and pictures as one HTML file")
+    fusion.add_argument("--report-method", choices=evaluate_iustfm.METHODS, default=DRAWN, help="default %(default)s")
     downscaling = tasks.add_parser("amun", help="downscaling: refine a coarse scene", description=evaluate_amun.__doc__)
     downscaling.add_argument("--pairs", type=Path, required=True, help=".npz or folder, see FORMATS")
     downscaling.add_argument(
@@ -113,17 +119,24 @@ def _stations(args: argparse.Namespace) -> StationTable | None:
 
 
 def _evaluate_iustfm(args: argparse.Namespace) -> dict[str, Any]:
-    return evaluate_iustfm.evaluate_iustfm(
+    methods = choose_methods(args.methods, evaluate_iustfm.METHODS)
+    if args.report is not None and args.report_method not in methods:
+        raise InvalidInput(f"--report draws {args.report_method}, which is not among --methods {','.join(methods)}")
+    result, evidence = evaluate_iustfm.evaluate_with_evidence(
         read_series(args.series),
         bundle=args.bundle,
-        methods=choose_methods(args.methods, evaluate_iustfm.METHODS),
+        methods=methods,
         settings=load_iustfm_settings(args.dynet_config, args.ratio_net_config),
         budget=None if args.full_fits else Budget(),
         seed=args.seed,
         processes=args.processes,
         stations=_stations(args),
+        drawn=None if args.report is None else args.report_method,
         progress=True,
     )
+    if args.report is not None:
+        sys.stderr.write(f"report: {write_report(result, evidence, args.report)}\n")
+    return result
 
 
 def _evaluate_amun(args: argparse.Namespace) -> dict[str, Any]:

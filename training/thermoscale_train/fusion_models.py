@@ -61,7 +61,8 @@ def fit_model(library: Series, settings: IustfmSettings, rule: UsableRule, seed:
     modes = MODES if checkpoint.ratio_net else ("closed_form",)
     predict = {mode: partial(pipeline.predict, mode=mode) for mode in modes}
     facts = {key: checkpoint.training[key] for key in FACTS if key in checkpoint.training}
-    facts |= {"mode": checkpoint.config.mode, **checkpoint.metrics.get("held_out", {})}
+    held_out = checkpoint.metrics.get("held_out", {})
+    facts |= {"mode": checkpoint.config.mode, **{key: held_out[key] for key in held_out if key != "dates"}}
     return FusionModel(library, checkpoint.region.labels, checkpoint.config.guards, predict, facts)
 
 
