@@ -70,8 +70,8 @@ def fit_iustfm(
     }
     library = series.select_fine(usable)
     place = _make_place(library, settings, seed, progress, resume)
-    if len(usable) < MIN_DATES:
     record |= slot_facts(place.region, seed)
+    if len(usable) < MIN_DATES:
         return _checkpoint(place, None, {**record, "trained": False}, {}, sky)
     rehearsal = _rehearse(place, _held_out(usable, settings))
     networks = train_both(place, "final", rehearsal.steps, alpha_sd=rehearsal.alpha_sd)
