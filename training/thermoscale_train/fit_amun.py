@@ -17,7 +17,7 @@ from thermoscale_train.config import AmunSettings, settings_to_json
 from thermoscale_train.data.amun_samples import AmunScene, draw_batch, prepare_scenes
 from thermoscale_train.data.factor_groups import factor_groups
 from thermoscale_train.known_ground import scene_digests
-from thermoscale_train.loop import Outcome, train
+from thermoscale_train.loop import OnScore, Outcome, train
 from thermoscale_train.models.amun import THUMBNAIL_PX, Amun, AmunNetConfig
 from thermoscale_train.models.receptive import halo_px
 
@@ -33,6 +33,7 @@ def fit_amun(
     progress: bool = False,
     resume: Path | None = None,
     sky: str = "clear-sky",
+    on_score: OnScore | None = None,
 ) -> AmunCheckpoint:
     """Train on the scenes of ``pairs_train``; those of ``pairs_valid`` choose the best weights.
 
@@ -40,6 +41,7 @@ def fit_amun(
 
     Args:
         resume: file that keeps the state of an unfinished run.
+        on_score: told the RMSE on ``pairs_valid`` at every evaluation; may end the run.
 
     Raises:
         InvalidInput: no truth, a scale factor that is not whole, different factors, or sizes that leave no tile.
@@ -58,6 +60,7 @@ def fit_amun(
         name="AMUN",
         progress=progress,
         resume=resume,
+        on_score=on_score,
     )
     return AmunCheckpoint(
         config=config,

@@ -19,6 +19,9 @@ from thermoscale_train.config import TrainingSettings
 
 State = dict[str, Tensor]
 
+OnScore = Callable[[str, int, float], bool]
+"""Told (name of the run, step, best score so far) at every evaluation; True ends the run there."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -52,6 +55,7 @@ def train(
     name: str,
     progress: bool = False,
     resume: Path | None = None,
+    on_score: OnScore | None = None,
 ) -> Outcome:
     """Minimise ``loss_at(step)`` and keep the weights with the lowest ``score()``; the network ends with them.
 
@@ -60,6 +64,7 @@ def train(
         score: RMSE on the validation data; the network is in evaluation mode, without gradients.
         name: of the progress bar (standard error).
         resume: file that keeps the state of the run; continued if it exists.
+        on_score: told every score before the state is kept, so that a run that is continued has told them all.
     """
     optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = _schedule(optimiser, settings)
@@ -82,8 +87,11 @@ def train(
         if value < done.best_score:
             done.best_step, done.best_score, best = done.step, value, copy.deepcopy(network.state_dict())
         bar.set_postfix(loss=f"{loss:.3g}", score=f"{value:.4g}", best=f"{done.best_score:.4g}")
+        ended = on_score is not None and on_score(name, done.step, done.best_score)
         if resume is not None:
             _keep(resume, done, best, network, optimiser, schedule)
+        if ended:
+            break
     bar.close()
     network.load_state_dict(best)
     network.eval()
