@@ -1,4 +1,4 @@
-"""``thermoscale-train``: fit networks, export bundles, evaluate methods, run the demo.
+"""``thermoscale-train``: fit networks, tune their settings, export bundles, evaluate methods, run the demo.
 
 Exit codes: 0 done, 1 it failed, 2 wrong usage or invalid input. Results go to standard output (``--json`` for
 machines), progress and messages to standard error.
@@ -18,7 +18,7 @@ import torch
 
 from thermoscale.errors import InvalidInput, ThermoscaleError
 from thermoscale.geo.datasets import read_pairs, read_series
-from thermoscale_train import demo, evaluate
+from thermoscale_train import demo, evaluate, tune
 from thermoscale_train.checkpoint import AmunCheckpoint, IustfmCheckpoint, load_checkpoint, save_checkpoint
 from thermoscale_train.config import load_amun_settings, load_iustfm_settings
 from thermoscale_train.data.simulated import simulate_coarse
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     exporting = _add_verb(verbs, "export", export, "write a bundle, from a checkpoint or fitted right away")
     _add_pipelines(exporting, from_checkpoint=True)
     evaluate.add_arguments(_add_verb(verbs, "evaluate", evaluate.run, "score methods or a bundle on held-out data"))
+    tune.add_arguments(_add_verb(verbs, "tune", tune.run, "search the settings of a fit; goes on after a kill"))
     demo.add_arguments(_add_verb(verbs, "demo", demo.run, "fit, export, pack, serve, predict and judge, all at once"))
     return parser
 

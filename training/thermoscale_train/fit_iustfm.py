@@ -18,6 +18,7 @@ from thermoscale_train.data.dynet_samples import training_triples
 from thermoscale_train.data.region import library_step, make_region, slot_facts
 from thermoscale_train.data.split import interior_dates, spread_out
 from thermoscale_train.judge_iustfm import Judge, golden_request
+from thermoscale_train.loop import OnScore
 from thermoscale_train.networks import dynet_network, ratio_net_network
 from thermoscale_train.train_iustfm import Networks, Place, train_both
 from thermoscale_train.usable import UsableRule, usable_dates
@@ -82,6 +83,38 @@ def fit_iustfm(
     return _checkpoint(place, networks, record, rehearsal.metrics, sky)
 
 
+def rehearse_iustfm(
+    series: Series,
+    settings: IustfmSettings,
+    *,
+    seed: int,
+    resume: Path | None = None,
+    on_score: OnScore | None = None,
+) -> dict[str, Any]:
+    """The rehearsal of :func:`fit_iustfm` alone: what tuning compares.
+
+    Args:
+        resume: folder that keeps the state of an unfinished run.
+        on_score: told the held-out RMSE at every evaluation of either network; may end its run.
+
+    Returns:
+        ``dates`` held out inside the library, ``rmse_bilinear`` and one ``rmse_<mode>`` each, unit of the quantity.
+
+    Raises:
+        Undetermined: too few usable dates to hold one out.
+    """
+    usable, excluded = usable_dates(series, UsableRule())
+    place = _make_place(series.select_fine(usable), settings, seed, progress=False, resume=resume)
+    metrics = _rehearse(replace(place, on_score=on_score), _held_out(usable, settings)).metrics
+    if not metrics:
+        raise Undetermined(
+            f"no library date can be held out: needed more than {MIN_DATES} usable dates, "
+            f"got {usable}; excluded: {[vars(exclusion) for exclusion in excluded]}"
+        )
+    held_out: dict[str, Any] = metrics["held_out"]
+    return held_out
+
+
 def _make_place(library: Series, settings: IustfmSettings, seed: int, progress: bool, resume: Path | None) -> Place:
     """Clusters, slots and the config of a bundle without networks."""
     dynet = settings.dynet
@@ -122,6 +155,7 @@ def _rehearse(place: Place, held: tuple[str, ...]) -> _Rehearsal:
     for time in held:
         inner = inner.without(time)
     stage = _make_place(inner, place.settings, place.seed, place.progress, place.resume)
+    stage = replace(stage, on_score=place.on_score)
     if not training_triples(stage.library, stage.guards, place.settings.dynet.samples.order):
         return _rehearse(place, held[1:])
     judge = Judge(place.series, stage.region, held)
