@@ -15,11 +15,11 @@ from thermoscale.formats import Series
 from thermoscale.numerics.change_ratio import Guards
 from thermoscale.numerics.grids import area_mean, interpolate, regular_index
 from thermoscale.testing.worlds import make_series
-from thermoscale_train.baselines import estarfm as estarfm_module
-from thermoscale_train.baselines import starfm as starfm_module
+from thermoscale_train.baselines.estarfm import PUBLISHED as ESTARFM
 from thermoscale_train.baselines.estarfm import estarfm
 from thermoscale_train.baselines.fitfc import FitfcConstants, fitfc
 from thermoscale_train.baselines.neighbours import window_radius
+from thermoscale_train.baselines.starfm import PUBLISHED as STARFM
 from thermoscale_train.baselines.starfm import starfm
 from thermoscale_train.baselines.ustfm import UstfmConstants, unmix_bounded, ustfm
 
@@ -205,7 +205,7 @@ def test_starfm_equals_its_slow_twin(seed: int) -> None:
 
 def slow_starfm(series: Series, time: str) -> Array:
     """Pixel by pixel, as written in the paper, with the pairs just before and after ``time``."""
-    constants, radius = starfm_module.PUBLISHED, window_radius(series.coarse_index)
+    constants, radius = STARFM, window_radius(series.coarse_index)
     target = interpolate(series.coarse_at(time), series.coarse_index, order=1)
     pairs = pairs_beside(series, time)
     spectral_error = np.hypot(constants.fine_uncertainty_k, constants.coarse_uncertainty_k)
@@ -244,7 +244,7 @@ def test_estarfm_equals_its_slow_twin(seed: int) -> None:
 
 def slow_estarfm(series: Series, time: str) -> Array:
     """Pixel by pixel, as written in the paper, with R over the library and the constants in kelvin."""
-    constants, radius = estarfm_module.PUBLISHED, window_radius(series.coarse_index)
+    constants, radius = ESTARFM, window_radius(series.coarse_index)
     target = interpolate(series.coarse_at(time), series.coarse_index, order=1).astype(np.float64)
     pairs = [(fine.astype(np.float64), coarse.astype(np.float64)) for fine, coarse in pairs_beside(series, time)]
     limits = [2 * np.nanstd(fine) / constants.n_classes for fine, _ in pairs]
@@ -281,7 +281,7 @@ def slow_estarfm(series: Series, time: str) -> Array:
 
 
 def slow_conversion(pairs: list[tuple[Array, Array]], similar: list[tuple[int, int, float]]) -> float:
-    constants = estarfm_module.PUBLISHED
+    constants = ESTARFM
     samples = np.array([(coarse[i, j], fine[i, j]) for fine, coarse in pairs for i, j, _ in similar]).reshape(-1, 2)
     samples = samples[np.isfinite(samples).all(axis=1)]
     steps = np.array([pairs[1][1][i, j] - pairs[0][1][i, j] for i, j, _ in similar])
@@ -383,5 +383,5 @@ def test_an_unknown_variant_is_refused() -> None:
 
 
 def test_constants_for_another_quantity_keep_what_has_no_unit() -> None:
-    scaled = starfm_module.PUBLISHED.scaled(QUANTITIES["reflectance"])
+    scaled = STARFM.scaled(QUANTITIES["reflectance"])
     assert (scaled.n_classes, scaled.unit_k, scaled.fine_uncertainty_k) == (4, pytest.approx(1e-4), pytest.approx(5e-3))
