@@ -87,7 +87,7 @@ def triples_by_baseline(evidence: Sequence[Evidence], quantity: Quantity, min_ba
         return None
     baseline, error, coverage = np.array(scores).T
     figure, axis = _figure((8.0, 4.8))
-    shown = axis.scatter(baseline, error, c=coverage, s=14, cmap="viridis", vmin=0.0, vmax=1.0, alpha=0.8)
+    shown = axis.scatter(baseline, error, c=coverage, s=14, cmap="viridis_r", vmin=0.0, vmax=1.0, alpha=0.8)
     figure.colorbar(shown, ax=axis, label="share of the pixels it answers")
     axis.axvline(min_baseline, color="crimson", linestyle="--", linewidth=1.0, label="guard")
     axis.set_yscale("log")
