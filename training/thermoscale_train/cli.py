@@ -18,7 +18,7 @@ import torch
 
 from thermoscale.errors import InvalidInput, ThermoscaleError
 from thermoscale.geo.datasets import read_pairs, read_series
-from thermoscale_train import demo, evaluate, tune
+from thermoscale_train import demo, evaluate, noise_study, tune
 from thermoscale_train.checkpoint import AmunCheckpoint, IustfmCheckpoint, load_checkpoint, save_checkpoint
 from thermoscale_train.config import load_amun_settings, load_iustfm_settings
 from thermoscale_train.data.simulated import simulate_coarse
@@ -73,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_pipelines(exporting, from_checkpoint=True)
     evaluate.add_arguments(_add_verb(verbs, "evaluate", evaluate.run, "score methods or a bundle on held-out data"))
     tune.add_arguments(_add_verb(verbs, "tune", tune.run, "search the settings of a fit; goes on after a kill"))
+    studying = _add_verb(
+        verbs, "noise-study", noise_study.run, "what noise of the change ratio costs, on synthetic worlds"
+    )
+    noise_study.add_arguments(studying)
     demo.add_arguments(_add_verb(verbs, "demo", demo.run, "fit, export, pack, serve, predict and judge, all at once"))
     return parser
 
