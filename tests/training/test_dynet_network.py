@@ -1,13 +1,16 @@
 """DyNet: one static graph with masks is the network with the absent neurons removed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from thermoscale_train.losses import mean_square_present
-from thermoscale_train.models.dynet import DyNet, DyNetConfig
+from thermoscale.errors import InvalidInput
+from thermoscale_train.losses import ratio_loss
+from thermoscale_train.models.dynet import SPACES, DyNet, DyNetConfig, into_space
 from thermoscale_train.models.ratio_net import RatioNet, RatioNetConfig
 
 M, H = 9, 6
@@ -16,12 +19,14 @@ M, H = 9, 6
 def removed(whole: DyNet, slots: torch.Tensor, hcrs: torch.Tensor) -> DyNet:
     """A really smaller network: only the columns of ``slots`` and the rows of ``hcrs``."""
     config = whole.config
-    small = DyNet(DyNetConfig(len(slots), len(hcrs), config.hidden, config.layers, config.alpha_mean, config.alpha_sd))
+    small = DyNet(replace(config, m_max=len(slots), h_max=len(hcrs)))
     state = {name: value.clone() for name, value in whole.state_dict().items()}
     state["perceptron.0.weight"] = state["perceptron.0.weight"][:, slots]
     last = f"perceptron.{2 * config.layers}"
     for part in ("weight", "bias"):
         state[f"{last}.{part}"] = state[f"{last}.{part}"][hcrs]
+    if config.pooled:
+        state["weights"] = state["weights"][slots][:, hcrs]
     small.load_state_dict(state)
     return small
 
@@ -30,11 +35,17 @@ def removed(whole: DyNet, slots: torch.Tensor, hcrs: torch.Tensor) -> DyNet:
     seed=st.integers(0, 50),
     slots=st.sets(st.integers(0, M - 1), min_size=1),
     hcrs=st.sets(st.integers(0, H - 1), min_size=1),
+    space=st.sampled_from(SPACES),
+    pooled=st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
-def test_masks_equal_removed_neurons_forward_and_backward(seed: int, slots: set[int], hcrs: set[int]) -> None:
+@settings(max_examples=40, deadline=None)
+def test_masks_equal_removed_neurons_forward_and_backward(
+    seed: int, slots: set[int], hcrs: set[int], space: str, pooled: bool
+) -> None:
     torch.manual_seed(seed)
-    whole = DyNet(DyNetConfig(M, H, hidden=8, layers=2, alpha_mean=0.3, alpha_sd=2.0))
+    config = DyNetConfig(M, H, hidden=8, layers=2, alpha_mean=0.3, alpha_sd=2.0, space=space, pooled=pooled)
+    whole = DyNet(config, torch.rand(M, H))
+    nn.init.normal_(whole.perceptron[-1].weight)
     slot, hcr = torch.tensor(sorted(slots)), torch.tensor(sorted(hcrs))
     small = removed(whole, slot, hcr)
     alpha, truth = torch.randn(4, M), torch.randn(4, H)
@@ -46,10 +57,12 @@ def test_masks_equal_removed_neurons_forward_and_backward(seed: int, slots: set[
         alpha[:, slot], torch.ones(4, len(slot), dtype=torch.bool), torch.ones(4, len(hcr), dtype=torch.bool)
     )
     assert torch.isnan(got[~present]).all()
-    assert torch.allclose(got[:, hcr], wanted, atol=1e-5)
+    assert torch.allclose(got[:, hcr], wanted, atol=1e-5, rtol=1e-3)
 
-    mean_square_present(got, torch.where(present, truth, float("nan"))).backward()
-    mean_square_present(wanted, truth[:, hcr]).backward()
+    everything = torch.ones(4, len(slot), dtype=torch.bool)
+    one = torch.ones_like(truth)
+    ratio_loss(whole.answer(hidden, valid), torch.where(present, truth, float("nan")), one, one, 0.0).backward()
+    ratio_loss(small.answer(alpha[:, slot], everything), truth[:, hcr], one[:, hcr], one[:, hcr], 0.0).backward()
     first, last = whole.perceptron[0].weight.grad, whole.perceptron[-1].weight.grad
     assert torch.allclose(first[:, slot], small.perceptron[0].weight.grad, atol=1e-5)
     assert torch.allclose(last[hcr], small.perceptron[-1].weight.grad, atol=1e-5)
@@ -76,8 +89,37 @@ def test_ratio_net_works_in_physical_units() -> None:
     assert torch.allclose(scaled(distance, a2), 4 * plain((distance - 5) / 2, (a2 - 1) / 3), atol=1e-5)
 
 
-def test_the_loss_is_a_mean_over_the_hcrs_present() -> None:
-    truth = torch.tensor([[1.0, float("nan")], [3.0, 5.0]])
-    prediction = torch.tensor([[2.0, float("nan")], [3.0, 3.0]])
-    assert mean_square_present(prediction, truth).item() == pytest.approx((1 + 0 + 4) / 3)
-    assert mean_square_present(prediction[:1, 1:], truth[:1, 1:]).item() == 0.0
+@given(seed=st.integers(0, 50), space=st.sampled_from(SPACES))
+@settings(max_examples=25, deadline=None)
+def test_an_untrained_network_with_pooling_is_the_pooling(seed: int, space: str) -> None:
+    """Slow twin: weighted means per HCR in the network's space; the plain mean where an HCR is in no valid slot."""
+    torch.manual_seed(seed)
+    weights = torch.rand(M, H) * (torch.rand(M, H) > 0.5)
+    dynet = DyNet(DyNetConfig(M, H, 8, 2, 0.3, 2.0, space, pooled=True), weights)
+    alpha, valid = torch.rand(3, M) * 4, torch.rand(3, M) > 0.3
+    valid[:, 0] = True
+    got = dynet(torch.where(valid, alpha, float("nan")), valid, torch.ones(3, H, dtype=torch.bool))
+    for row in range(3):
+        known = into_space(alpha[row][valid[row]], space)
+        for hcr in range(H):
+            weight = weights[valid[row], hcr]
+            mean = (known * weight).sum() / weight.sum() if weight.sum() > 0 else known.mean()
+            wanted = mean if space == "alpha" else 1 / mean - 1
+            assert got[row, hcr].item() == pytest.approx(wanted.item(), rel=1e-3, abs=1e-4)
+
+
+def test_beta_is_finite_everywhere_and_comes_back() -> None:
+    alpha = torch.tensor([[-5.0, -1.2, -1.0, -0.999, 0.0, 1.0, 5.0, 1e6]])
+    beta = into_space(alpha, "beta")
+    assert (beta.abs() <= 10.0 + 1e-4).all()
+    dynet = DyNet(DyNetConfig(1, 1, 8, 1, space="beta", pooled=True), torch.ones(1, 1))
+    everywhere = torch.ones(8, 1, dtype=torch.bool)
+    back = dynet(alpha.T, everywhere, everywhere).ravel()
+    away = (alpha[0] + 1).abs() > 0.1
+    assert torch.allclose(back[away][:-1], alpha[0][away][:-1], atol=1e-4)
+    assert back[-1].item() == pytest.approx(49.0, rel=1e-4)
+
+
+def test_another_space_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="space is 'gamma'"):
+        DyNetConfig(space="gamma")

@@ -100,7 +100,7 @@ class RegionSettings:
 
     Attributes:
         n_hcr: clusters.
-        clip_px: side of a clip, fine pixels; 0 means 8 coarse cells. Shrunk to the scene.
+        clip_px: side of a clip, fine pixels; 0 means 32 coarse cells. Shrunk to the scene.
         merge_closer, split_wider: see :class:`thermoscale_train.data.hcr_clusters.Regroup`; 0 is off.
     """
 
@@ -112,12 +112,18 @@ class RegionSettings:
 
 @dataclass(frozen=True)
 class DyNetStructure:
-    """Size of the network; see :class:`thermoscale_train.models.dynet.DyNetConfig`."""
+    """Size and kind of the network; see :class:`thermoscale_train.models.dynet.DyNetConfig`."""
 
     m_max: int
     h_max: int
     hidden: int
     layers: int
+    space: str = "alpha"
+    pooled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.space not in ("alpha", "beta"):
+            raise InvalidInput(f"space is {self.space!r}, needed 'alpha' or 'beta'")
 
 
 @dataclass(frozen=True)
@@ -140,12 +146,36 @@ class DyNetSamples:
 
 
 @dataclass(frozen=True)
+class DyNetLoss:
+    """Loss of DyNet.
+
+    Attributes:
+        error: "ratio", of the change ratio (the paper's); "lst", of the temperature it leads to.
+        bend: squared errors below, linear beyond (Huber); in "lst" a share of the typical ``|post - pre|``. 0: squared
+            everywhere (the paper's).
+        weight: every HCR of a clip counts alike, "hcr" (the paper's), or by its "pixels" there.
+    """
+
+    error: str
+    bend: float
+    weight: str
+
+    def __post_init__(self) -> None:
+        if self.error not in ("ratio", "lst") or self.weight not in ("hcr", "pixels") or self.bend < 0.0:
+            raise InvalidInput(
+                f"error {self.error!r}, weight {self.weight!r}, bend {self.bend}: needed 'ratio' or 'lst', "
+                "'hcr' or 'pixels', and >= 0"
+            )
+
+
+@dataclass(frozen=True)
 class DyNetSettings:
     """``dynet.toml``."""
 
     region: RegionSettings
     network: DyNetStructure
     samples: DyNetSamples
+    loss: DyNetLoss
     training: TrainingSettings
     guards: Guards
 

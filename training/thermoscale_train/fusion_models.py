@@ -18,7 +18,7 @@ from thermoscale.pipelines.region import REGION_NAMES
 from thermoscale.service import Service
 from thermoscale_train.checkpoint import IustfmCheckpoint
 from thermoscale_train.config import IustfmSettings
-from thermoscale_train.data.hcr_clusters import fit_hcr
+from thermoscale_train.data.region import hcr_labels
 from thermoscale_train.fit_iustfm import fit_iustfm
 from thermoscale_train.networks import dynet_network, ratio_net_network
 from thermoscale_train.usable import UsableRule
@@ -47,7 +47,7 @@ class FusionModel(NamedTuple):
 
 def place_without_networks(library: Series, settings: IustfmSettings, seed: int) -> FusionModel:
     """The HCRs alone, as :func:`fit_model` would make them."""
-    labels = fit_hcr(library.fine, settings.dynet.region.n_hcr, seed)
+    labels = hcr_labels(library.fine, settings.dynet.region, seed, settings.dynet.network.h_max)
     return FusionModel(library, labels, settings.dynet.guards, {})
 
 

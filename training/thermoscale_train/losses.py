@@ -29,14 +29,18 @@ def closure(prediction: Tensor, cells: Tensor, coarse: Tensor, pixels_per_cell: 
     return torch.where(whole, residual.abs(), torch.zeros_like(residual)).sum() / whole.sum().clamp(min=1)
 
 
-def mean_square_present(prediction: Tensor, truth: Tensor) -> Tensor:
-    """Mean squared error where ``truth`` is not NaN; 0 if it is nowhere.
+def ratio_loss(answer: Tensor, truth: Tensor, weight: Tensor, slope: Tensor, bend: float) -> Tensor:
+    """Weighted mean loss of DyNet's answers where ``truth`` is not NaN; 0 if it is nowhere. All ``[B, h_max]``.
 
-    ``prediction`` may be NaN where ``truth`` is: absent outputs get neither loss nor gradient. Dividing by the outputs
-    present keeps the size of a step independent of how many there are.
+    Args:
+        answer, truth: in the network's space. Absent outputs get neither loss nor gradient.
+        weight: of each HCR, not negative. Dividing by their sum keeps a step independent of how many HCRs there are.
+        slope: what an error of 1 is worth. It may turn errors of a ratio into errors of LST.
+        bend: squared below, linear beyond, in the unit of ``slope``; 0 is squared everywhere.
     """
     present = torch.isfinite(truth)
-    residual = torch.where(present, prediction, torch.zeros_like(prediction)) - torch.where(
-        present, truth, torch.zeros_like(truth)
-    )
-    return residual.square().sum() / present.sum().clamp(min=1)
+    zero = torch.zeros_like(answer)
+    error = (torch.where(present, answer, zero) - torch.where(present, truth, zero)) * torch.where(present, slope, zero)
+    loss = functional.huber_loss(error, zero, delta=bend, reduction="none") if bend > 0.0 else error.square()
+    counted = torch.where(present, weight, zero)
+    return (counted * loss).sum() / counted.sum().clamp(min=torch.finfo(answer.dtype).tiny)

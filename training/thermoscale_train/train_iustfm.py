@@ -13,14 +13,14 @@ from thermoscale.numerics.bias import BiasRule
 from thermoscale.numerics.change_ratio import Guards
 from thermoscale.pipelines.iustfm import IustfmConfig, Region
 from thermoscale.pipelines.library import Library, stored_library
-from thermoscale_train import losses
 from thermoscale_train.config import IustfmSettings, TrainingSettings
 from thermoscale_train.data.dynet_samples import draw_dynet_pool
 from thermoscale_train.data.ratio_net_samples import RatioNetPool, draw_ratio_net_pool
 from thermoscale_train.data.region import clip_side
+from thermoscale_train.dynet_start import dynet_loss, start_dynet, typical_distance
 from thermoscale_train.judge_iustfm import Judge
 from thermoscale_train.loop import OnScore, Outcome, train
-from thermoscale_train.models.dynet import DyNet, DyNetConfig
+from thermoscale_train.models.dynet import DyNet
 from thermoscale_train.models.ratio_net import RatioNet, RatioNetConfig
 from thermoscale_train.networks import dynet_network, ratio_net_network
 
@@ -107,24 +107,13 @@ def _train_dynet(place: Place, name: str, steps: int, judge: Judge | None) -> tu
         BiasRule().scaled(place.config.physical),
         np.random.default_rng([place.seed, 0]),
     )
-    known = pool.alpha[pool.valid]
     torch.manual_seed(place.seed)
-    sizes = settings.network
-    dynet = DyNet(
-        DyNetConfig(
-            m_max=sizes.m_max,
-            h_max=sizes.h_max,
-            hidden=sizes.hidden,
-            layers=sizes.layers,
-            alpha_mean=float(known.mean()),
-            alpha_sd=max(float(known.std(correction=0)), 1e-3),
-        )
-    )
+    dynet, distance = start_dynet(pool, place.region, settings.network), typical_distance(pool)
 
     def loss_at(step: int) -> Tensor:
         rng = np.random.default_rng([place.seed, 2, step])
         batch = pool.batch(settings.training.batch, settings.samples.slot_dropout, rng)
-        return losses.mean_square_present(dynet(batch.alpha, batch.valid, torch.isfinite(batch.truth)), batch.truth)
+        return dynet_loss(dynet, batch, settings.loss, distance)
 
     score = (lambda: 0.0) if judge is None else judge.scorer(place.config, dynet_network(dynet), None)
     return dynet, _train(dynet, loss_at, score, settings.training, name, steps, place, judge)

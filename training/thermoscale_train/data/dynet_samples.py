@@ -11,7 +11,7 @@ from thermoscale.arrays import FloatArray, IntArray
 from thermoscale.errors import Undetermined
 from thermoscale.numerics.bias import BiasRule, apply_bias
 from thermoscale.numerics.change_ratio import Guards, coarse_alpha
-from thermoscale.numerics.hcr import AlphaDefinition, hcr_alpha
+from thermoscale.numerics.hcr import AlphaDefinition, hcr_alpha, mean_per_hcr
 from thermoscale.numerics.triples import Triple
 from thermoscale.pipelines.iustfm import Region, clip_cells, clip_inputs
 from thermoscale.pipelines.iustfm_coarse import free_of_bias
@@ -28,17 +28,22 @@ class DyNetPool:
     Attributes:
         alpha, valid: ``[N, m_max]`` inputs by slot; 0 where not valid.
         truth: ``[N, h_max]`` change ratio of each HCR in the clip, NaN where it is absent or undefined.
+        pixels: ``[N, h_max]`` fine pixels of the HCR in the clip.
+        distance: ``[N, h_max]`` mean of ``post - pre`` over them, unit of the library, NaN where the HCR is absent.
     """
 
     alpha: Tensor
     valid: Tensor
     truth: Tensor
+    pixels: Tensor
+    distance: Tensor
 
     def batch(self, size: int, slot_dropout: float, rng: np.random.Generator) -> "DyNetPool":
         """``size`` random samples, with a random share of the valid slots hidden in each."""
         rows = torch.from_numpy(rng.integers(0, len(self.alpha), size))
         kept = torch.from_numpy(rng.random((size, self.alpha.shape[1]), np.float32) >= slot_dropout)
-        return DyNetPool(self.alpha[rows], self.valid[rows] & kept, self.truth[rows])
+        valid = self.valid[rows] & kept
+        return DyNetPool(self.alpha[rows], valid, self.truth[rows], self.pixels[rows], self.distance[rows])
 
 
 def training_triples(library: Library, guards: Guards, order: str) -> list[Triple]:
@@ -97,8 +102,8 @@ def draw_dynet_pool(
             inputs = {number: _coarse_ratios(library, region, triple, guards, rule)}
         alpha, valid = clip_inputs(region, inputs[number], structure.m_max, cells=cells[clip : clip + 1])
         truth = _clip_truth(library, region, triple, clips[clip], settings, structure.h_max, guards)
-        if valid.any() and np.isfinite(truth).any():
-            rows.append((alpha[0], valid[0], truth))
+        if valid.any() and np.isfinite(truth[0]).any():
+            rows.append((alpha[0], valid[0], *truth))
     if not rows:
         raise Undetermined(f"no clip of any of {len(triples)} triples has both a coarse ratio and an HCR's ratio")
     return DyNetPool(*(torch.from_numpy(np.stack(parts)) for parts in zip(*rows, strict=True)))
@@ -120,13 +125,15 @@ def _clip_truth(
     settings: DyNetSamples,
     h_max: int,
     guards: Guards,
-) -> FloatArray:
-    """``[h_max]`` true ratios of the HCRs in the clip; NaN for small ones and for ratios beyond the guard."""
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """``[h_max]`` true ratios (NaN for small HCRs and beyond the guard), pixels and distances of the clip's HCRs."""
     row, col, height, width = clip.tolist()
     window = (slice(row, row + height), slice(col, col + width))
     labels = region.labels[window]
     pre, target, post = (library.fine_at(time, window) for time in triple)
     definition: AlphaDefinition = "mean_of_ratios" if settings.definition == "mean_of_ratios" else "ratio_of_sums"
     alpha = hcr_alpha(pre, target, post, labels, h_max, definition)
-    large = np.bincount(labels[labels >= 0], minlength=h_max) >= settings.min_pixels
-    return np.where(large & (np.abs(alpha) <= guards.max_abs_alpha), alpha, np.nan).astype(np.float32)
+    pixels = np.bincount(labels[labels >= 0], minlength=h_max)
+    known = (pixels >= settings.min_pixels) & (np.abs(alpha) <= guards.max_abs_alpha)
+    distance = mean_per_hcr(post - pre, labels, h_max)
+    return np.where(known, alpha, np.nan).astype(np.float32), pixels.astype(np.float32), distance

@@ -12,7 +12,8 @@ from thermoscale.pipelines.iustfm import Region, encode_library
 from thermoscale_train.config import RegionSettings
 from thermoscale_train.data.hcr_clusters import Regroup, fit_hcr
 
-CELLS_PER_CLIP = 8
+CELLS_PER_CLIP = 32
+"""The paper's clips are 8 cells wide; an HCR seen through all its cells is steadier (training/docs/dynet.md)."""
 LIBRARY_STEP_K = 0.01
 
 
@@ -83,7 +84,7 @@ def fine_shape(series: Series) -> tuple[int, int]:
 
 
 def clip_side(series: Series, settings: RegionSettings) -> int:
-    """Side of a clip in fine pixels: as set, or 8 coarse cells."""
+    """Side of a clip in fine pixels: as set, or 32 coarse cells."""
     if settings.clip_px:
         return settings.clip_px
     counts = cell_counts(series.coarse_index, (series.coarse.shape[1], series.coarse.shape[2]))
