@@ -15,6 +15,7 @@ from thermoscale.fields import as_array, read_text
 from thermoscale.formats import Georeference, Series, canonical_time
 from thermoscale.geo.alignment import Grid, require_same_grid
 from thermoscale.geo.longitude import centre_longitude, local_time
+from thermoscale.numerics.adaptive_state import ADAPTIVE_NAMES, AdaptiveState
 from thermoscale.numerics.triples import ORDERS, TripleOrder, enumerate_triples
 from thermoscale.pipelines.iustfm import Iustfm, IustfmConfig, Region
 from thermoscale.pipelines.iustfm_coarse import require_suspects
@@ -83,6 +84,7 @@ class IustfmRequests:
         )
         local = None if self._longitude is None else local_time(time, self._longitude)
         facts = {"dates_used": result["dates_used"], "order": "named" if pairs is not None else order}
+        facts |= {"mode": result["mode"]}
         facts |= {"times": {"utc": time, "local": local}, **result["coarse_facts"]}
         fine = self._grids.get("fine")
         place = Georeference(fine.crs, fine.transform) if fine else None
@@ -142,8 +144,16 @@ def open_iustfm(folder: Path, manifest: Manifest, networks: Mapping[str, Network
         table=None if ratio_net is None else ratio_table(config, ratio_net),
         threads=threads,
         remembered=REMEMBERED_TARGETS,
+        adaptive=_open_adaptive(folder) if config.adaptive else None,
     )
+    pipeline.prepare()
     return IustfmRequests(pipeline, manifest.georeference)
+
+
+def _open_adaptive(folder: Path) -> AdaptiveState:
+    """The state in the bundle's region."""
+    names = {name: folder / "region" / f"adaptive_{name}.npy" for name in ADAPTIVE_NAMES}
+    return AdaptiveState.from_arrays({name: _open_array(path) for name, path in names.items()})
 
 
 def _open_array(path: Path) -> Array:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from thermoscale.arrays import Array
 from thermoscale.errors import InvalidInput
+from thermoscale.numerics.adaptive_state import AdaptiveState
 from thermoscale.pipelines.amun_config import AmunConfig
 from thermoscale.pipelines.iustfm_config import IustfmConfig
 from thermoscale.pipelines.region import Region
@@ -57,6 +58,7 @@ class IustfmCheckpoint:
         golden: a small request (``coarse``, ``time``, ``window``) that becomes the bundle's golden sample.
         georeference: as in the manifest, None when unknown.
         training, metrics: JSON objects for the manifest. sky: "clear-sky" or "all-sky".
+        adaptive: of the mode of this name, None in a bundle without it.
     """
 
     config: IustfmConfig
@@ -68,6 +70,7 @@ class IustfmCheckpoint:
     training: dict[str, Any]
     metrics: dict[str, Any]
     sky: str
+    adaptive: AdaptiveState | None = None
 
     def build_dynet(self) -> DyNet | None:
         """DyNet with its weights, in evaluation mode."""
@@ -161,16 +164,18 @@ def _iustfm_fields(checkpoint: IustfmCheckpoint) -> dict[str, Any]:
         "dynet": checkpoint.dynet and (asdict(checkpoint.dynet[0]), checkpoint.dynet[1]),
         "ratio_net": checkpoint.ratio_net and (asdict(checkpoint.ratio_net[0]), checkpoint.ratio_net[1]),
         "georeference": checkpoint.georeference,
+        "adaptive": checkpoint.adaptive and _to_tensors(checkpoint.adaptive.to_arrays()),
     }
 
 
 def _iustfm_from(stored: dict[str, Any]) -> IustfmCheckpoint:
-    dynet, ratio_net = stored["dynet"], stored["ratio_net"]
+    dynet, ratio_net, adaptive = stored["dynet"], stored["ratio_net"], stored.get("adaptive")
     fixed = {
         "config": IustfmConfig.from_json(stored["config"]),
         "region": Region.from_arrays(_to_arrays(stored["region"])),
         "dynet": dynet and (DyNetConfig(**dynet[0]), dynet[1]),
         "ratio_net": ratio_net and (RatioNetConfig(**ratio_net[0]), ratio_net[1]),
+        "adaptive": adaptive and AdaptiveState.from_arrays(_to_arrays(adaptive)),
         "golden": _to_arrays(stored["golden"]),
     }
     return IustfmCheckpoint(**{**stored, **fixed})

@@ -220,11 +220,43 @@ class RatioNetSettings:
 
 
 @dataclass(frozen=True)
+class AdaptiveSettings:
+    """``adaptive.toml``: the fit of the adaptive mode.
+
+    Attributes:
+        enabled: whether it is fitted at all.
+        classes: of pixels that change alike, at most 254; fewer where the place has few coarse cells.
+        left_out_dates: library dates left out in turn, at most.
+        cells: coarse cells of each that teach variances.
+        min_cover: share of valid fine pixels that a cell needs to be compared with the coarse image.
+        rounds: of the variance estimate. ridge: pull of the stack towards its best member.
+        most_cells: a place with more coarse cells gets no adaptive mode, which needs two matrices of cells x cells.
+    """
+
+    enabled: bool
+    classes: int
+    left_out_dates: int
+    cells: int
+    min_cover: float
+    rounds: int
+    ridge: float
+    most_cells: int
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.classes <= 254 or min(self.left_out_dates, self.cells, self.rounds) < 1:
+            raise InvalidInput(
+                f"classes {self.classes}, left_out_dates {self.left_out_dates}, cells {self.cells}, rounds "
+                f"{self.rounds}: needed 2 to 254 classes and at least 1 of the others"
+            )
+
+
+@dataclass(frozen=True)
 class IustfmSettings:
-    """Both networks of I-USTFM."""
+    """Both networks of I-USTFM, and the adaptive mode; None leaves it out."""
 
     dynet: DyNetSettings
     ratio_net: RatioNetSettings
+    adaptive: AdaptiveSettings | None = None
 
 
 def load_amun_settings(path: Path | None = None) -> AmunSettings:
@@ -232,9 +264,12 @@ def load_amun_settings(path: Path | None = None) -> AmunSettings:
     return _load(path or CONFIG_FOLDER / "amun.toml", AmunSettings)
 
 
-def load_iustfm_settings(dynet: Path | None = None, ratio_net: Path | None = None) -> IustfmSettings:
-    """The settings in the two files, default the shipped ones."""
+def load_iustfm_settings(
+    dynet: Path | None = None, ratio_net: Path | None = None, adaptive: Path | None = None
+) -> IustfmSettings:
+    """The settings in the three files, default the shipped ones."""
     return IustfmSettings(
+        adaptive=_load(adaptive or CONFIG_FOLDER / "adaptive.toml", AdaptiveSettings),
         dynet=_load(dynet or CONFIG_FOLDER / "dynet.toml", DyNetSettings),
         ratio_net=_load(ratio_net or CONFIG_FOLDER / "ratio_net.toml", RatioNetSettings),
     )

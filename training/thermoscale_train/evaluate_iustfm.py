@@ -60,6 +60,7 @@ class Budget:
         return IustfmSettings(
             replace(dynet, network=network, training=self._shortened(dynet.training, self.dynet_steps)),
             replace(ratio_net, training=self._shortened(ratio_net.training, self.ratio_net_steps)),
+            settings.adaptive,
         )
 
     def _shortened(self, training: TrainingSettings, steps: int) -> TrainingSettings:

@@ -22,7 +22,7 @@ from thermoscale_train.scoring import PSNR_RANGES, Scores, score_case
 from thermoscale_train.stations import Pixel, value_at
 from thermoscale_train.usable import UsableRule
 
-MODES = {"iustfm_closed_form": "closed_form", "iustfm_rationet": "rationet"}
+MODES = {"iustfm_closed_form": "closed_form", "iustfm_rationet": "rationet", "adaptive": "adaptive"}
 METHODS = (*FUSION, *MODES, "oracle_alpha")
 
 
@@ -123,9 +123,10 @@ def predict(model: FusionModel, coarse: FloatArray, truth: FloatArray | None, ti
 def _answer(model: FusionModel, coarse: FloatArray, truth: FloatArray | None, time: str, method: str) -> Prediction:
     if method in MODES:
         if MODES[method] not in model.predict:
-            raise Undetermined(f"the library of {time} determines no network for {method}")
+            raise Undetermined(f"the library of {time} does not determine {method}")
         answer = model.predict[MODES[method]](coarse, time)
-        return Prediction(answer["lst"], answer["spread_k"], len(answer["dates_used"]))
+        n_triples = None if method == "adaptive" else len(answer["dates_used"])
+        return Prediction(answer["lst"], answer["spread_k"], n_triples)
     if method == "oracle_alpha" and truth is not None:
         lst = oracle_alpha(model.library, truth, time, model.labels, guards=model.guards)
         return Prediction(lst, None, n_triples_within(model, time))

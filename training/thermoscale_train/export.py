@@ -59,6 +59,8 @@ def export_iustfm(checkpoint: IustfmCheckpoint, out: Path, *, version: str) -> P
         expected = parity.torch_iustfm(checkpoint)
         found = {"onnxruntime": _differ(expected, parity.onnx_iustfm(checkpoint, Path(work)), tolerance)}
         arrays = {f"region/{name}.npy": array for name, array in checkpoint.region.to_arrays().items()}
+        if checkpoint.adaptive is not None:
+            arrays |= {f"region/adaptive_{name}.npy": array for name, array in checkpoint.adaptive.to_arrays().items()}
         fields = {
             "pipeline": "iustfm",
             "version": version,

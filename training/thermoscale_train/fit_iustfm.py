@@ -1,4 +1,4 @@
-"""Fit I-USTFM on a series: HCRs, DyNet, RatioNet, and the choice of the served mode.
+"""Fit I-USTFM on a series: HCRs, DyNet, RatioNet, the adaptive mode, and the choice of the served mode.
 
 First on all library dates but a few, which choose the number of steps, the mode and the calibration of the spread
 (the rehearsal); then on all of them.
@@ -10,13 +10,15 @@ from typing import Any
 
 from thermoscale.errors import InvalidInput, Undetermined
 from thermoscale.formats import Series
+from thermoscale.numerics.adaptive_state import AdaptiveState
 from thermoscale.pipelines.iustfm import IustfmConfig
-from thermoscale.pipelines.iustfm_config import MODES
+from thermoscale.pipelines.iustfm_config import ADAPTIVE
 from thermoscale_train.checkpoint import IustfmCheckpoint
 from thermoscale_train.config import IustfmSettings, settings_to_json
 from thermoscale_train.data.dynet_samples import training_triples
 from thermoscale_train.data.region import library_step, make_region, slot_facts
 from thermoscale_train.data.split import interior_dates, spread_out
+from thermoscale_train.fit_adaptive import adaptive_or_none
 from thermoscale_train.judge_iustfm import Judge, golden_request
 from thermoscale_train.loop import OnScore
 from thermoscale_train.networks import dynet_network, ratio_net_network
@@ -72,15 +74,21 @@ def fit_iustfm(
     library = series.select_fine(usable)
     place = _make_place(library, settings, seed, progress, resume)
     record |= slot_facts(place.region, seed)
+    adaptive = adaptive_or_none(library, settings, seed)
     if len(usable) < MIN_DATES:
-        return _checkpoint(place, None, {**record, "trained": False}, {}, sky)
+        return _checkpoint(place, None, adaptive, {**record, "trained": False}, {}, sky)
     rehearsal = _rehearse(place, _held_out(usable, settings))
     networks = train_both(place, "final", rehearsal.steps, alpha_sd=rehearsal.alpha_sd)
-    config = replace(networks.config, mode=rehearsal.mode, spread_factor=rehearsal.spread_factor)
+    config = replace(
+        networks.config,
+        mode=rehearsal.mode,
+        spread_factor=rehearsal.spread_factor,
+        adaptive=adaptive is not None,
+    )
     networks = replace(networks, config=config)
     record |= {"trained": True, "held_out_for_selection": list(rehearsal.dates)}
     record |= {"steps": list(rehearsal.steps), "alpha_sd": rehearsal.alpha_sd}
-    return _checkpoint(place, networks, record, rehearsal.metrics, sky)
+    return _checkpoint(place, networks, adaptive, record, rehearsal.metrics, sky)
 
 
 def rehearse_iustfm(
@@ -161,23 +169,32 @@ def _rehearse(place: Place, held: tuple[str, ...]) -> _Rehearsal:
     judge = Judge(place.series, stage.region, held)
     networks = train_both(stage, "rehearsal", training, judge=judge)
     verdicts = judge.verdicts(networks.config, dynet_network(networks.dynet), ratio_net_network(networks.ratio_net))
-    mode = min(MODES, key=lambda name: verdicts[name].rmse)
+    rmse = {name: verdict.rmse for name, verdict in verdicts.items()}
+    published = min(rmse, key=rmse.__getitem__)
+    adaptive = adaptive_or_none(inner, place.settings, place.seed)
+    if adaptive is not None:
+        rmse[ADAPTIVE] = judge.adaptive_rmse(stage.config, adaptive)
     metrics = {"held_out": {"dates": list(held), "rmse_bilinear": judge.bilinear_rmse()}}
-    metrics["held_out"] |= {f"rmse_{name}": verdict.rmse for name, verdict in verdicts.items()}
+    metrics["held_out"] |= {f"rmse_{name}": value for name, value in rmse.items()}
     return _Rehearsal(
         dates=held,
         steps=(networks.dynet_outcome.best_step, networks.ratio_net_outcome.best_step),
-        mode=mode,
-        spread_factor=verdicts[mode].spread_factor,
+        mode=min(rmse, key=rmse.__getitem__),
+        spread_factor=verdicts[published].spread_factor,
         alpha_sd=networks.alpha_sd,
         metrics=metrics,
     )
 
 
 def _checkpoint(
-    place: Place, networks: Networks | None, record: dict[str, Any], metrics: dict[str, Any], sky: str
+    place: Place,
+    networks: Networks | None,
+    adaptive: AdaptiveState | None,
+    record: dict[str, Any],
+    metrics: dict[str, Any],
+    sky: str,
 ) -> IustfmCheckpoint:
-    config = place.config if networks is None else networks.config
+    config = replace(place.config, adaptive=adaptive is not None) if networks is None else networks.config
     return IustfmCheckpoint(
         config=config,
         region=place.region,
@@ -188,6 +205,7 @@ def _checkpoint(
         training=record,
         metrics=metrics,
         sky=sky,
+        adaptive=adaptive,
     )
 
 

@@ -13,7 +13,7 @@ from thermoscale.formats import Series
 from thermoscale.iustfm_requests import RATIO_NET_GRAPH
 from thermoscale.numerics.change_ratio import Guards
 from thermoscale.pipelines.iustfm import Iustfm, Region, decode_library
-from thermoscale.pipelines.iustfm_config import MODES
+from thermoscale.pipelines.iustfm_config import ADAPTIVE, MODES
 from thermoscale.pipelines.region import REGION_NAMES
 from thermoscale.service import Service
 from thermoscale_train.checkpoint import IustfmCheckpoint
@@ -58,7 +58,7 @@ def fit_model(library: Series, settings: IustfmSettings, rule: UsableRule, seed:
     except Undetermined:
         return place_without_networks(library, settings, seed)
     pipeline = pipeline_of(checkpoint)
-    modes = MODES if checkpoint.ratio_net else ("closed_form",)
+    modes = (*(MODES if checkpoint.ratio_net else ("closed_form",)), *((ADAPTIVE,) if checkpoint.adaptive else ()))
     predict = {mode: partial(pipeline.predict, mode=mode) for mode in modes}
     facts = {key: checkpoint.training[key] for key in FACTS if key in checkpoint.training}
     held_out = checkpoint.metrics.get("held_out", {})
@@ -74,6 +74,8 @@ def pipeline_of(checkpoint: IustfmCheckpoint) -> Iustfm:
         checkpoint.region,
         None if dynet is None else dynet_network(dynet),
         None if ratio_net is None else ratio_net_network(ratio_net),
+        adaptive=checkpoint.adaptive,
+        remembered=1,
     )
 
 
@@ -99,7 +101,8 @@ def model_of_bundle(service: Service, folder: Path, series: Series) -> FusionMod
         reply = service.predict({"coarse": coarse, "time": time, "mode": mode, **options})
         return {**reply, "dates_used": reply["meta"]["dates_used"]}
 
-    modes = MODES if RATIO_NET_GRAPH in service.manifest.files else ("closed_form",)
+    modes: tuple[str, ...] = MODES if RATIO_NET_GRAPH in service.manifest.files else ("closed_form",)
+    modes += (ADAPTIVE,) if config.get("adaptive") else ()
     answers = {mode: partial(predict, mode) for mode in modes}
     return FusionModel(_stored_series(region, config), region.labels, Guards.from_json(config["guards"]), answers)
 

@@ -9,12 +9,13 @@ import numpy as np
 from thermoscale.arrays import Array, FloatArray, Network
 from thermoscale.errors import ThermoscaleError, Undetermined
 from thermoscale.formats import Series
+from thermoscale.numerics.adaptive_state import AdaptiveState
 from thermoscale.numerics.change_ratio import coarse_alpha
 from thermoscale.numerics.grids import interpolate
 from thermoscale.numerics.hcr import hcr_alpha
 from thermoscale.numerics.triples import enumerate_triples
 from thermoscale.pipelines.iustfm import Iustfm, IustfmConfig, Region, clip_cells, clip_hcr
-from thermoscale.pipelines.iustfm_config import MODES
+from thermoscale.pipelines.iustfm_config import ADAPTIVE, MODES
 from thermoscale.pipelines.iustfm_pixels import NORMAL_IQR
 from thermoscale.pipelines.iustfm_ratios import dynet_ratios
 from thermoscale.pipelines.library import stored_library
@@ -61,6 +62,10 @@ class Judge:
         """One verdict per mode."""
         pipeline = Iustfm(config, self._region, dynet, ratio_net)
         return {mode: self._verdict(pipeline, mode) for mode in MODES}
+
+    def adaptive_rmse(self, config: IustfmConfig, state: AdaptiveState) -> float:
+        """Of the mode ``adaptive``, fitted without the dates as the region was."""
+        return self._verdict(Iustfm(config, self._region, None, None, adaptive=state), ADAPTIVE).rmse
 
     def bilinear_rmse(self) -> float:
         """What the interpolated coarse image would have scored."""

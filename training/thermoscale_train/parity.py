@@ -74,7 +74,7 @@ def _amun_answer(checkpoint: AmunCheckpoint, context: Network, tile: Network) ->
 
 def _iustfm_answer(checkpoint: IustfmCheckpoint, dynet: Network | None, ratio_net: Network | None) -> Answer:
     golden = checkpoint.golden
-    answer = Iustfm(checkpoint.config, checkpoint.region, dynet, ratio_net).predict(
+    answer = Iustfm(checkpoint.config, checkpoint.region, dynet, ratio_net, adaptive=checkpoint.adaptive).predict(
         golden["coarse"],
         str(golden["time"]),
         window=golden["window"].tolist(),

@@ -15,15 +15,17 @@ import numpy as np
 from thermoscale.arrays import Array, FloatArray, Network, require_quantity, require_shape
 from thermoscale.errors import InvalidInput, Undetermined
 from thermoscale.formats import Series, canonical_time
+from thermoscale.numerics.adaptive_state import AdaptiveState
 from thermoscale.numerics.change_ratio import coarse_alpha
 from thermoscale.numerics.ratio_table import RatioTable
 from thermoscale.numerics.triples import TripleOrder
 from thermoscale.pipelines.flags import COARSE_MISSING, FILLED_THROUGH_HCR
+from thermoscale.pipelines.iustfm_adaptive import AdaptiveMode
 from thermoscale.pipelines.iustfm_blocks import predict_window
 from thermoscale.pipelines.iustfm_coarse import Suspects, comparable_scenes, require_suspects, trusted_triples
-from thermoscale.pipelines.iustfm_config import MODES, IustfmConfig
+from thermoscale.pipelines.iustfm_config import ADAPTIVE, MODES, IustfmConfig
 from thermoscale.pipelines.iustfm_pixels import assemble_triple
-from thermoscale.pipelines.iustfm_plan import Plan, PlanMemory, choose_triples, plan_key, require_baseline
+from thermoscale.pipelines.iustfm_plan import Memory, Plan, choose_triples, plan_key, require_baseline
 from thermoscale.pipelines.iustfm_ratios import clip_cells, clip_hcr, clip_inputs, dynet_ratios, pooled_ratios
 from thermoscale.pipelines.iustfm_weighting import Weighting, make_closed_form, make_tabled
 from thermoscale.pipelines.library import Library, own_library, stored_library
@@ -59,6 +61,7 @@ class Iustfm:
         table: RatioTable | None = None,
         threads: int = 1,
         remembered: int = 0,
+        adaptive: AdaptiveState | None = None,
     ) -> None:
         """``table`` and ``remembered`` are for networks that do not change any more.
 
@@ -67,6 +70,7 @@ class Iustfm:
                 every pixel.
             threads: blocks of pixels computed at once.
             remembered: target images whose ratios are kept for the next request.
+            adaptive: what the mode ``adaptive`` needs; None where the bundle does not have it.
         """
         self.config = config
         self.region = region
@@ -74,7 +78,7 @@ class Iustfm:
         self._ratio_net = ratio_net
         self._table = table
         self._threads = threads
-        self._memory = PlanMemory(remembered)
+        self._memory = Memory[Plan](remembered)
         self._stored = stored_library(region, config.library_step)
         self._cells = clip_cells(region)
         self._hcr_present = clip_hcr(region, config.h_max)
@@ -83,7 +87,17 @@ class Iustfm:
                 f"region uses slot {int(region.slots.max())} and HCR {int(region.labels.max())}, the config has "
                 f"m_max {config.m_max} and n_hcr {config.n_hcr}"
             )
+        self._adaptive = None if adaptive is None else self._make_adaptive(adaptive, remembered)
         self._require_mode(config.mode)
+
+    def _make_adaptive(self, state: AdaptiveState, remembered: int) -> AdaptiveMode:
+        quantity = self.config.physical
+        return AdaptiveMode(self.region, self._stored, state, quantity, threads=self._threads, remembered=remembered)
+
+    def prepare(self) -> None:
+        """Make what all requests share, before the first one."""
+        if self._adaptive is not None:
+            self._adaptive.prepare()
 
     def predict(
         self,
@@ -106,8 +120,11 @@ class Iustfm:
             time: ISO 8601 UTC. A library scene of the same time takes no part.
             window: row, col, height, width in fine pixels; the answer is that crop of the whole scene's answer.
             triples: (pre, post) library times to use, in any order; default: all that ``order`` gives.
-            mode: ``rationet`` or ``closed_form``; default: the config's.
-            order: ``ordered`` pre < target < post, ``past_only``, or ``unordered``.
+            mode: ``rationet``, ``closed_form`` or ``adaptive``; default: the config's, but a published one
+                (``rationet`` if there is one) where ``triples``, ``series`` or ``min_baseline_k`` ask for what
+                ``adaptive`` has not.
+            order: ``ordered`` pre < target < post, ``past_only``, or ``unordered``. ``adaptive`` uses all library
+                dates, or, with ``past_only``, all earlier ones.
             series: own scenes on the region's grids instead of the stored library.
             min_baseline_k: in place of the config's guard; kelvin, as there.
             suspects: ``warn`` leaves out library dates whose images contradict each other and uses a suspect target,
@@ -126,10 +143,15 @@ class Iustfm:
             InvalidInput: arrays, times, mode or window that do not fit.
             Undetermined: no triple, or none that passes the guards; a suspect scene that is to be refused.
         """
-        chosen = require_window(window, self.region.fine_shape)
+        chosen, time = require_window(window, self.region.fine_shape), canonical_time(time)
+        of_triples = [name for name, value in _asked(triples, series, min_baseline_k) if value is not None]
+        mode = self._choose_mode(mode, of_triples)
+        if mode == ADAPTIVE and self._adaptive is not None:
+            target = self._require_target(coarse, time, series)
+            answer = self._adaptive.predict(target, time, chosen, order, require_suspects(suspects))
+            return {**answer, "mode": mode}
         config = self._config_with(min_baseline_k)
-        choices = triples, mode or config.mode, order, require_suspects(suspects)
-        plan = self._plan(config, coarse, canonical_time(time), series, *choices)
+        plan = self._plan(config, coarse, time, series, triples, mode, order, require_suspects(suspects))
         layers = predict_window(
             config,
             self.region,
@@ -140,7 +162,7 @@ class Iustfm:
             most_pixels=BLOCK_PIXELS,
         )
         used = [[triple.pre, triple.post] for triple in plan.triples]
-        return {**layers, "dates_used": used, "coarse_facts": plan.facts}
+        return {**layers, "dates_used": used, "coarse_facts": plan.facts, "mode": mode}
 
     def _plan(
         self,
@@ -153,7 +175,6 @@ class Iustfm:
         order: TripleOrder,
         suspects: Suspects,
     ) -> Plan:
-        self._require_mode(mode)
         library = self._stored if series is None else own_library(series, self.region, self.config.quantity)
         target = self._require_target(coarse, time, series)
         if series is not None:
@@ -231,8 +252,36 @@ class Iustfm:
         require_shape("coarse", scene, self.region.coarse_shape)
         return require_quantity(f"coarse of {time}", scene, self.config.physical)
 
+    def _choose_mode(self, mode: str | None, of_triples: Sequence[str]) -> str:
+        """``mode``, or the default of a request that names ``of_triples``.
+
+        Raises:
+            InvalidInput: unknown, not in this bundle, or ``adaptive`` with something that only triples have.
+        """
+        if mode is None:
+            published = "closed_form" if self._ratio_net is None else "rationet"
+            return published if of_triples and self.config.mode == ADAPTIVE else self.config.mode
+        self._require_mode(mode)
+        if mode == ADAPTIVE and of_triples:
+            raise InvalidInput(
+                f"mode adaptive knows no {' and no '.join(of_triples)}: it uses the bundle's library, all dates or the "
+                "earlier ones (past_only); use mode closed_form or rationet"
+            )
+        return mode
+
     def _require_mode(self, mode: str) -> None:
-        if mode not in MODES:
-            raise InvalidInput(f"mode is {mode!r}, needed one of {list(MODES)}")
+        if mode not in (*MODES, ADAPTIVE):
+            raise InvalidInput(f"mode is {mode!r}, needed one of {[*MODES, ADAPTIVE]}")
+        if mode == ADAPTIVE and self._adaptive is None:
+            raise InvalidInput(
+                "mode is 'adaptive', but this bundle was made without it: use 'closed_form' or 'rationet'"
+            )
         if mode == "rationet" and self._ratio_net is None:
             raise InvalidInput("mode is 'rationet', but this pipeline has no RatioNet: use 'closed_form'")
+
+
+def _asked(
+    triples: Sequence[tuple[str, str]] | None, series: Series | None, min_baseline_k: float | None
+) -> tuple[tuple[str, object], ...]:
+    """What only modes of triples know."""
+    return ("triples", triples), ("own scenes", series), ("min_baseline_k", min_baseline_k)

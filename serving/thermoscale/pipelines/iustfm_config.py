@@ -9,6 +9,9 @@ from thermoscale.errors import InvalidInput
 from thermoscale.numerics.change_ratio import Guards
 
 MODES = ("rationet", "closed_form")
+"""The published design: triples, one ratio per HCR."""
+ADAPTIVE = "adaptive"
+"""Ours; a bundle has it if it holds its arrays."""
 _RANGES = ("range_distance", "range_a2_negative", "range_a2_positive")
 
 Range = tuple[float, float]
@@ -22,13 +25,14 @@ class IustfmConfig:
         n_hcr: homogeneous change regions of the region; labels are 0 .. n_hcr - 1.
         h_max, m_max: outputs and inputs of DyNet.
         guards: thresholds in kelvin; the pipeline scales them to ``quantity``.
-        mode: the weighting used when a request names none: ``rationet`` or ``closed_form``.
+        mode: used when a request names none: ``rationet``, ``closed_form`` or ``adaptive``.
         range_distance: smallest and largest ``|post - pre|`` RatioNet was trained with, unit of ``quantity``.
         range_a2_negative, range_a2_positive: training range of a2 on either side of its pole; None where
             training saw no such value. Pixels on a side without a range use the closed form (flag bit 4).
         library_step: unit of ``quantity`` per code of the stored library.
         spread_factor: calibrated 1 sigma error / (interquartile range over triples / 1.349).
         quantity: name in :data:`thermoscale.arrays.QUANTITIES`.
+        adaptive: whether the bundle has the mode ``adaptive``; bundles made before there was one do not say.
     """
 
     n_hcr: int
@@ -42,6 +46,7 @@ class IustfmConfig:
     library_step: float = 0.01
     spread_factor: float = 1.0
     quantity: str = "lst"
+    adaptive: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_hcr <= self.h_max or self.m_max < 1:
@@ -49,8 +54,9 @@ class IustfmConfig:
                 f"iustfm config: n_hcr {self.n_hcr}, h_max {self.h_max}, m_max {self.m_max}; "
                 "needed 1 <= n_hcr <= h_max and m_max >= 1"
             )
-        if self.mode not in MODES:
-            raise InvalidInput(f"iustfm config: mode {self.mode!r} is unknown, needed one of {list(MODES)}")
+        modes = (*MODES, ADAPTIVE) if self.adaptive else MODES
+        if self.mode not in modes:
+            raise InvalidInput(f"iustfm config: mode {self.mode!r} is unknown here, needed one of {list(modes)}")
         if self.quantity not in QUANTITIES:
             raise InvalidInput(
                 f"iustfm config: quantity {self.quantity!r} is unknown, needed one of {sorted(QUANTITIES)}"
@@ -80,7 +86,7 @@ class IustfmConfig:
         Raises:
             InvalidInput: a missing, unknown or impossible entry.
         """
-        require_keys("iustfm config", data, {field.name for field in fields(cls)}, set())
+        require_keys("iustfm config", data, {field.name for field in fields(cls)} - {"adaptive"}, {"adaptive"})
         ranges = {name: None if data[name] is None else tuple(data[name]) for name in _RANGES}
         return cls(**{**data, **ranges, "guards": Guards.from_json(data["guards"])})
 

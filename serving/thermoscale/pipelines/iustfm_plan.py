@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -38,26 +38,29 @@ class Plan:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-class PlanMemory:
-    """The last plans of the stored library: DyNet's part of the work is done once for all windows of a target image."""
+Made = TypeVar("Made")
+
+
+class Memory(Generic[Made]):
+    """The last things made for the stored library: what all windows of a target image share is done once."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
+        self._made: OrderedDict[Hashable, Made] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: Hashable, make: Callable[[], Plan]) -> Plan:
-        """The plan remembered under ``key``, else what ``make`` gives; the least recently used one is forgotten."""
+    def get(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What is remembered under ``key``, else what ``make`` gives; the least recently used one is forgotten."""
         with self._lock:
-            if key in self._plans:
-                self._plans.move_to_end(key)
-                return self._plans[key]
-        plan = make()
+            if key in self._made:
+                self._made.move_to_end(key)
+                return self._made[key]
+        made = make()
         with self._lock:
-            self._plans[key] = plan
-            while len(self._plans) > self._most:
-                self._plans.popitem(last=False)
-        return plan
+            self._made[key] = made
+            while len(self._made) > self._most:
+                self._made.popitem(last=False)
+        return made
 
 
 def plan_key(target: FloatArray, *choices: Hashable) -> Hashable:
