@@ -81,7 +81,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="reply: .tif or .npz")
     parser.add_argument("--time", help="target time, for example 2020-10-02T18:30Z")
     parser.add_argument("--window", help="row,col,height,width in fine pixels")
-    parser.add_argument("--mode", help="weighting of iustfm: rationet or closed_form")
+    parser.add_argument("--mode", help="of iustfm: rationet, closed_form or adaptive")
     parser.add_argument("--past-only", action="store_true", help="use no date after the target")
     parser.add_argument("--order", help="of library dates: ordered, past_only or unordered")
     parser.add_argument("--min-baseline-k", help="smallest difference of the library dates' means, kelvin")

@@ -99,6 +99,7 @@ def _add_pipelines(parser: argparse.ArgumentParser, *, from_checkpoint: bool) ->
     _add_source(iustfm, "--series", from_checkpoint)
     iustfm.add_argument("--dynet-config", type=Path, help="TOML of the fit; default the shipped one")
     iustfm.add_argument("--ratio-net-config", type=Path, help="TOML of the fit; default the shipped one")
+    iustfm.add_argument("--adaptive-config", type=Path, help="TOML of the fit; default the shipped one")
     iustfm.add_argument("--hold-out", action="append", default=[], metavar="TIME", help="a date that takes no part")
     for pipeline in (amun, iustfm):
         _add_common(pipeline, from_checkpoint)
@@ -153,7 +154,7 @@ def _fit_iustfm(args: argparse.Namespace) -> IustfmCheckpoint:
         series = series.without(time)
     checkpoint = fit_iustfm(
         series,
-        load_iustfm_settings(args.dynet_config, args.ratio_net_config),
+        load_iustfm_settings(args.dynet_config, args.ratio_net_config, args.adaptive_config),
         seed=args.seed,
         progress=True,
         resume=args.resume,
