@@ -4,6 +4,6 @@ from thermoscale.torchserve import BundleHandler
 
 
 class AmunHandler(BundleHandler):
-    """Serves a AMUN bundle."""
+    """Serves an AMUN bundle."""
 
     pipeline = "amun"

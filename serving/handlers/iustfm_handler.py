@@ -4,6 +4,6 @@ from thermoscale.torchserve import BundleHandler
 
 
 class IustfmHandler(BundleHandler):
-    """Serves a I-USTFM bundle."""
+    """Serves an I-USTFM bundle."""
 
     pipeline = "iustfm"

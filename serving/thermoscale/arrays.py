@@ -74,7 +74,7 @@ def require_quantity(name: str, array: Array, quantity: Quantity) -> FloatArray:
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     if low < quantity.low or high > quantity.high:
         hint = ""
-        if quantity is LST and low > -90.0 and high < 90.0:
+        if quantity is LST and low > -90.0 and high < 65.0:
             hint = "; these look like degrees Celsius: add 273.15"
         raise InvalidInput(
             f"{name} ranges from {low:.6g} to {high:.6g}, needed {quantity.name} in {quantity.unit} "

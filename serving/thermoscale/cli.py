@@ -116,10 +116,11 @@ def _add_ready(parser: argparse.ArgumentParser) -> None:
 
 def predict(args: argparse.Namespace) -> int:
     """Answer the request in ``--in`` and write the reply to ``--out``."""
-    reply = _predict_bytes(args, _request_parts(args))
-    partial = args.out.with_name(f".{args.out.name}.partial")
-    partial.write_bytes(reply)
-    partial.replace(args.out)
+    parts = _request_parts(args)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    reply = _predict_bytes(args, parts)
+    with write_atomically(args.out) as stream:
+        stream.write(reply)
     meta = decode_reply(reply)["meta"]
     if not meta.get("georeferenced", True):
         print(f"{args.out} has no georeference: neither request nor bundle has one", file=sys.stderr)

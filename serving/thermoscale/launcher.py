@@ -167,8 +167,8 @@ class TorchServe:
         self.goldens[golden.model], self._archives[golden.model] = golden, path
 
     def _environment(self) -> dict[str, str]:
-        """Ours, without the variables by which TorchServe would overrule its settings file."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
+        """Ours, without what would overrule TorchServe's settings file, or put other code before the archive's."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TS_", "PYTHONPATH"))}
         own = {"LOG_LOCATION": str(self._logs), "TEMP": str(self._temp), "TMPDIR": str(self._temp)}
         return {"OMP_NUM_THREADS": "1", **kept, **own}
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from thermoscale.arrays import LST, Array, FloatArray, IntArray, require_keys, require_shape
 from thermoscale.errors import InvalidInput
+from thermoscale.factor_ranges import require_factor
 from thermoscale.fields import (
     Georeference,
     as_array,
@@ -143,15 +144,15 @@ def _read_factors(arrays: Mapping[str, Any], n_scenes: int) -> dict[str, Any]:
         raise InvalidInput(f"{sorted(present)} come without {sorted(together - present)}; give all three or none")
     factors = as_array("factors", arrays["factors"])
     require_shape("factors", factors, (n_scenes, "F", "H", "W"))
-    if factors.dtype.kind not in "fiu" or np.isinf(factors).any():
-        raise InvalidInput(f"factors ({factors.dtype}) hold infinite or non-numeric values; use NaN for no data")
+    if factors.dtype.kind not in "fiu":
+        raise InvalidInput(f"factors have type {factors.dtype}, needed numbers (float32)")
     names = read_texts("factor_names", arrays["factor_names"], factors.shape[1])
     require_distinct("factor_names", names)
-    return {
-        "factors": factors.astype(np.float32, copy=False),
-        "factor_names": names,
-        "factor_units": read_texts("factor_units", arrays["factor_units"], factors.shape[1]),
-    }
+    units = read_texts("factor_units", arrays["factor_units"], factors.shape[1])
+    values = factors.astype(np.float32, copy=False)
+    for channel, (name, unit) in enumerate(zip(names, units, strict=True)):
+        require_factor(name, unit, values[:, channel])
+    return {"factors": values, "factor_names": names, "factor_units": units}
 
 
 def _read_transforms(name: str, value: Any, n_scenes: int) -> npt.NDArray[np.float64]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from thermoscale.arrays import Array, BoolArray, FloatArray, IntArray, require_shape
 from thermoscale.errors import InvalidInput
+from thermoscale.factor_ranges import require_factor
 from thermoscale.numerics.grids import interpolate, paint_cells, regular_index
 from thermoscale.pipelines.amun_config import AmunConfig
 
@@ -26,7 +27,7 @@ def require_factors(config: AmunConfig, coarse: FloatArray, factors: Array | Non
     """The factors of a scene as float32 ``[F, H, W]``; None means no factors.
 
     Raises:
-        InvalidInput: another number of factors, another shape, infinite or no numbers.
+        InvalidInput: another number of factors, another shape, no numbers, or values that no such factor has.
     """
     shape = (len(config.factor_names), *fine_shape(config, coarse))
     if factors is None and not config.factor_names:
@@ -40,9 +41,10 @@ def require_factors(config: AmunConfig, coarse: FloatArray, factors: Array | Non
             f"factors have shape {list(factors.shape)}, needed {list(shape)}: {list(config.factor_names)} on a fine "
             f"grid {config.scale_factor} times finer than coarse {list(coarse.shape)}"
         )
-    if np.isinf(factors).any():
-        raise InvalidInput(f"factors hold {int(np.isinf(factors).sum())} infinite values; use NaN for no data")
-    return factors.astype(np.float32, copy=False)
+    values = factors.astype(np.float32, copy=False)
+    for name, unit, factor in zip(config.factor_names, config.factor_units, values, strict=True):
+        require_factor(name, unit, factor)
+    return values
 
 
 def prepare_tile_inputs(
