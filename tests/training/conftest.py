@@ -12,7 +12,6 @@ from thermoscale_train.config import (
     AmunSettings,
     AmunStructure,
     AmunTiles,
-    DyNetStructure,
     IustfmSettings,
     TrainingSettings,
     load_amun_settings,
@@ -45,7 +44,7 @@ def iustfm_settings() -> IustfmSettings:
         dynet=replace(
             dynet,
             region=replace(dynet.region, n_hcr=6),
-            network=DyNetStructure(m_max=60, h_max=8, hidden=8, layers=2),
+            network=replace(dynet.network, m_max=60, h_max=8, hidden=8, layers=2),
             samples=replace(dynet.samples, pool=40),
             training=few_steps(dynet.training),
         ),

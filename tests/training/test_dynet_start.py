@@ -61,7 +61,8 @@ def test_the_start_answers_what_plain_pooling_answers(
     iustfm_checkpoint: object, series: Series, region: Region, pool: DyNetPool, dynet_settings: DyNetSettings
 ) -> None:
     """In alpha, over one clip that holds everything, the untrained network is pooled_ratios."""
-    network: Network = dynet_network(start_dynet(pool, region, replace(dynet_settings.network, pooled=True)))
+    in_alpha = replace(dynet_settings.network, space="alpha", pooled=True)
+    network: Network = dynet_network(start_dynet(pool, region, in_alpha))
     config = iustfm_checkpoint.config  # type: ignore[attr-defined]
     alpha = np.random.default_rng(0).normal(0, 2, (5, 25)).astype(np.float32)
     alpha[2, 3:9] = np.nan
