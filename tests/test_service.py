@@ -332,6 +332,25 @@ def test_bytes_that_are_no_request_are_refused(parts: dict[str, bytes], iustfm: 
         iustfm.predict_bytes(parts)
 
 
+def test_the_parts_of_a_request_are_counted(iustfm_folder: Path) -> None:
+    service = open_bundle(iustfm_folder)
+    many = {f"p{number}": encode_npz({f"a{number}": np.zeros(1)}) for number in range(101)}
+    with pytest.raises(InvalidInput, match="the request has 101 parts, at most 16 are allowed"):
+        service.predict_bytes(many)
+    service.limits = Limits(max_parts=2)
+    assert service.predict_bytes({"body": encode_npz({"coarse": COARSE}), "time": TIME.encode()}).body
+
+
+def test_the_parts_of_a_request_share_one_budget_of_inflated_bytes(iustfm_folder: Path) -> None:
+    service = open_bundle(iustfm_folder)
+    service.limits = Limits(max_inflated_bytes=2**20)
+    half = encode_npz({"x": np.zeros(2**16 - 20)})
+    for third in (encode_npz({"z": np.zeros(100)}), raster(COARSE)):
+        parts = {"a": half, "b": half.replace(b"x.npy", b"y.npy"), "coarse": third}
+        with pytest.raises(InvalidInput, match=r"coarse inflates from .* all parts so far to .*, at most 1048576 are"):
+            service.predict_bytes(parts)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.sampled_from(["body", "coarse", "time", "reply"]), st.binary(max_size=60), max_size=3))
 def test_any_bytes_give_an_error_of_ours(iustfm: Service, parts: dict[str, bytes]) -> None:

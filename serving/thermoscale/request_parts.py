@@ -7,7 +7,7 @@ from thermoscale.errors import InvalidInput
 from thermoscale.geo.alignment import Grid
 from thermoscale.geo.rasters import is_geotiff
 from thermoscale.wire.geotiff import decode_geotiff_request
-from thermoscale.wire.limits import Limits
+from thermoscale.wire.limits import InflatedBudget, Limits
 from thermoscale.wire.npz import decode_npz
 
 FORMATS = ("npz", "geotiff")
@@ -24,27 +24,31 @@ class Request(NamedTuple):
 
 
 def decode_parts(parts: Mapping[str, bytes], limits: Limits) -> Request:
-    """Decode every part by what its bytes are.
+    """Decode every part by what its bytes are; their number and what they inflate to together are limited.
 
     Args:
         parts: ``body`` holds an .npz of everything, or a GeoTIFF that is ``coarse``. Any other name holds an .npz whose
             arrays join the request, a GeoTIFF that is the array of that name, or the text of that name.
 
     Raises:
-        InvalidInput: nothing there, damaged, too large, or a name given twice.
+        InvalidInput: nothing there, damaged, too many, too large, or a name given twice.
     """
     if not parts or not any(parts.values()):
         raise InvalidInput(
             "the request has no body; send an .npz or a GeoTIFF with the header Content-Type: application/octet-stream"
         )
+    if len(parts) > limits.max_parts:
+        raise InvalidInput(f"the request has {len(parts)} parts, at most {limits.max_parts} are allowed")
+    budget = InflatedBudget(limits)
     rasters = {("coarse" if name == "body" else name): part for name, part in parts.items() if is_geotiff(part)}
     values: dict[str, Any] = {}
     for name, part in parts.items():
         if not is_geotiff(part):
-            _join(values, decode_npz(part, limits) if _is_npz(name, part) else {name: _text(name, part)})
+            is_npz = _is_npz(name, part)
+            _join(values, decode_npz(part, limits, budget, f"part {name}") if is_npz else {name: _text(name, part)})
     grids: dict[str, Grid] = {}
     if rasters:
-        decoded = decode_geotiff_request(rasters, limits)
+        decoded = decode_geotiff_request(rasters, limits, budget)
         if "time" in values:
             decoded.arrays.pop("time", None)  # a part of its own outranks the raster's tag
         _join(values, decoded.arrays)

@@ -7,7 +7,7 @@ Learned by measuring TorchServe 0.12:
   a few kB;
 - replies are bytes; one larger than ``max_response_size`` kills the worker, so the service refuses it first;
 - a body sent as ``application/x-www-form-urlencoded``, the default of ``curl --data-binary``, arrives as parts with
-  scraps of it for names, or as none.
+  scraps of it for names, or as none; headers arrive with the spelling of the sender, over gRPC there are none.
 """
 
 import logging
@@ -29,6 +29,7 @@ BUNDLE_FOLDER = "bundle"
 """Where an archive holds its bundle."""
 
 _MAX_MESSAGE = 1000
+_FORM = "application/x-www-form-urlencoded"
 _PART_NAME = re.compile(r"[a-z_]{1,64}", re.ASCII)
 
 _log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class BundleHandler:
         from ts.utils.util import PredictionException
 
         try:
-            reply = self._service.predict_bytes(_parts_of(data[0]))
+            reply = self._service.predict_bytes(_parts_of(data[0], context.get_all_request_header(0)))
         except Exception as error:
             status = status_of(error)
             text = "internal error; the trace is in the server's log" if status == INTERNAL else one_line(error)
@@ -91,17 +92,24 @@ def one_line(error: BaseException) -> str:
     return printable if len(printable) <= _MAX_MESSAGE else printable[:_MAX_MESSAGE] + " ..."
 
 
-def _parts_of(row: Mapping[str, Any]) -> dict[str, bytes]:
+def _parts_of(row: Mapping[str, Any], headers: Mapping[str, Any]) -> dict[str, bytes]:
     """The parts of one request as bytes: TorchServe gives bytearrays, and text for some REST content types.
 
     Raises:
-        InvalidInput: a name that is no word: a body sent as a form.
+        InvalidInput: a name that is no word: the sender's own, or a scrap of a body sent as a form.
     """
-    if not all(_PART_NAME.fullmatch(name) for name in row):
+    odd = [name for name in row if not _PART_NAME.fullmatch(name)]
+    if odd and _is_form(headers):
         raise InvalidInput(
             "the body was read as a form; send it with the header Content-Type: application/octet-stream"
         )
+    if odd:
+        raise InvalidInput(f"a part is called {odd[0][:80]!r}, needed 1 to 64 of the letters a-z and _")
     return {name: value.encode() if isinstance(value, str) else bytes(value) for name, value in row.items()}
+
+
+def _is_form(headers: Mapping[str, Any]) -> bool:
+    return any(name.lower() == "content-type" and _FORM in str(text).lower() for name, text in headers.items())
 
 
 def _require_own_code(archive: Path) -> None:

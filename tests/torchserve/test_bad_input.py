@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 
 from thermoscale.client import GrpcClient, RestClient
-from thermoscale.errors import ThermoscaleError
+from thermoscale.errors import InvalidInput, ThermoscaleError
 from thermoscale.geo.rasters import IDENTITY, NO_CRS, Raster, encode_geotiff
 from thermoscale.launcher import TorchServe
 from thermoscale.testing.bundles import linear_series, tiny_amun_config, tiny_amun_request
@@ -75,6 +76,16 @@ def shifted() -> bytes:
     return placed("EPSG:32631", (a, b, c + 400.0, d, e, f))
 
 
+def geotiff_bomb(bands: int) -> bytes:
+    """A few hundred bytes that declare bands of 5000 x 5000 pixels and hold none of them."""
+    size = {"count": bands, "height": 5000, "width": 5000, "blockxsize": 4096, "blockysize": 4096}
+    place = {"crs": "EPSG:32631", "transform": rasterio.Affine(*(SERIES.coarse_transform or ()))}
+    with rasterio.MemoryFile() as memory:
+        with memory.open(driver="GTiff", dtype="uint8", sparse_ok=True, tiled=True, **size, **place):
+            pass
+        return bytes(memory.read())
+
+
 BAD = {
     "a wrong key": ("amun", lambda: amun(coarse=None, course=coarse()), "course"),
     "a key too many": ("iustfm", lambda: iustfm(factors=coarse()), "factors"),
@@ -96,6 +107,8 @@ BAD = {
     "a GeoTIFF without CRS": ("iustfm", lambda: placed(NO_CRS, IDENTITY), "CRS"),
     "a GeoTIFF on another grid": ("iustfm", shifted, "coarse"),
     "a truncated GeoTIFF": ("iustfm", lambda: shifted()[:300], "GeoTIFF"),
+    "a GeoTIFF bomb": ("iustfm", lambda: geotiff_bomb(1), "coarse inflates from"),
+    "a GeoTIFF bomb of many bands": ("iustfm", lambda: geotiff_bomb(20), "coarse has 20 bands"),
     "an empty body": ("amun", lambda: b"", "no body"),
     "random bytes": ("amun", lambda: np.random.default_rng(3).bytes(5000), "not a complete .npz"),
     "letters outside ASCII": ("iustfm", lambda: iustfm(mode="Käse"), r"K\\xe4se|mode"),
@@ -152,3 +165,10 @@ def test_a_form_body_that_torchserve_swallows_is_explained(clients: Mapping[str,
     status, reply = rest.request("POST", "/predictions/amun", amun(), "application/x-www-form-urlencoded")
     assert status == 400
     assert "Content-Type: application/octet-stream" in json.loads(reply)["message"]
+
+
+@pytest.mark.parametrize("wire", ["rest", "grpc"])
+def test_a_part_with_a_name_that_is_none_is_named(clients: Mapping[str, RestClient | GrpcClient], wire: str) -> None:
+    with pytest.raises(InvalidInput, match="'We-ird'") as caught:
+        clients[wire].predict_bytes("amun", {"body": amun(), "We-ird": amun()})
+    assert "form" not in str(caught.value)

@@ -43,17 +43,23 @@ def handler_with(outcome: Reply | Exception) -> tuple[BundleHandler, Answering]:
 class Context:
     """What a handler uses of TorchServe's context."""
 
-    def __init__(self, model_dir: Path = Path()) -> None:
+    def __init__(self, model_dir: Path = Path(), headers: Mapping[str, str] | None = None) -> None:
         self.system_properties = {"model_dir": str(model_dir)}
         self.content_types: dict[int, str] = {}
+        self.headers = [dict(headers or {})]
+
+    def get_all_request_header(self, index: int) -> dict[str, str]:
+        return self.headers[index]
 
     def set_response_content_type(self, index: int, value: str) -> None:
         self.content_types[index] = value
 
 
-def failure(outcome: Exception, parts: Mapping[str, Any] | None = None) -> PredictionException:
+def failure(
+    outcome: Exception, parts: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+) -> PredictionException:
     with pytest.raises(PredictionException) as caught:
-        handler_with(outcome)[0].handle([parts or {"body": bytearray(b"PK")}], Context())
+        handler_with(outcome)[0].handle([parts or {"body": bytearray(b"PK")}], Context(headers=headers))
     return caught.value
 
 
@@ -92,10 +98,26 @@ def test_an_unknown_error_tells_the_caller_nothing_but_where_to_look(unknown: Ex
     assert "log" in error.message
 
 
-def test_a_body_taken_for_a_form_is_explained() -> None:
-    error = failure(KeyError(), {"PK\ufffd\x03": bytearray(b"rest")})
+@pytest.mark.parametrize("header", ["Content-Type", "content-type"])
+@pytest.mark.parametrize("scrap", ["PK\ufffd\x03", '{"coarse": [[290.0]]}', "We-ird"])
+def test_a_body_taken_for_a_form_is_explained(scrap: str, header: str) -> None:
+    headers = {header: "application/x-www-form-urlencoded; charset=utf-8"}
+    error = failure(KeyError(), {scrap: bytearray(b"rest")}, headers)
     assert error.error_code == 400
     assert "Content-Type: application/octet-stream" in error.message
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "multipart/form-data; boundary=b"}])
+@pytest.mark.parametrize(("name", "shown"), [("We-ird", "'We-ird'"), ("größe", r"'gr\xf6\xdfe'"), ("", "''")])
+def test_a_part_with_a_name_that_is_none_is_named(name: str, shown: str, headers: Mapping[str, str]) -> None:
+    error = failure(KeyError(), {"coarse": bytearray(b"PK"), name: bytearray(b"PK")}, headers)
+    assert error.error_code == 400
+    assert shown in error.message
+    assert "form" not in error.message
+
+
+def test_a_very_long_name_of_a_part_is_cut() -> None:
+    assert len(failure(KeyError(), {"A" * 5000: bytearray(b"PK")}).message) < 200
 
 
 def test_code_that_is_not_the_archives_own_is_never_ready(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,15 +1,17 @@
 """Requests and replies as GeoTIFF."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
+import rasterio
 
 from thermoscale.errors import InvalidInput
 from thermoscale.formats import Georeference
 from thermoscale.geo.rasters import NO_CRS, Raster, decode_geotiff, encode_geotiff
 from thermoscale.wire.geotiff import META_TAG, decode_geotiff_reply, decode_geotiff_request, encode_geotiff_reply
-from thermoscale.wire.limits import Limits
+from thermoscale.wire.limits import InflatedBudget, Limits
 
 LIMITS = Limits()
 COARSE_TRANSFORM = (0.1, 0.0, 5.0, 0.0, -0.1, 48.0)
@@ -88,7 +90,7 @@ def test_a_raster_without_crs_is_refused():
 
 
 def test_two_coarse_bands_are_refused():
-    with pytest.raises(InvalidInput, match="coarse has 2 bands, needed 1"):
+    with pytest.raises(InvalidInput, match="coarse has 2 bands of 3 x 4 pixels, at most 1 bands"):
         decode_geotiff_request({"coarse": coarse_tif(bands=2)}, LIMITS)
 
 
@@ -101,8 +103,58 @@ def test_other_parts_are_refused(names):
 def test_a_raster_above_the_limits_is_refused():
     with pytest.raises(InvalidInput, match="bytes, at most 100"):
         decode_geotiff_request({"coarse": coarse_tif()}, Limits(max_body_bytes=100))
-    with pytest.raises(InvalidInput, match="at most 64 bands of 11 pixels"):
+    with pytest.raises(InvalidInput, match="at most 1 bands of 11 pixels"):
         decode_geotiff_request({"coarse": coarse_tif()}, Limits(max_pixels=11))
+
+
+def sparse_tif(bands: int, side: int) -> bytes:
+    """A file of a few hundred bytes that declares bands of side x side pixels and holds none of them."""
+    size = {"count": bands, "height": side, "width": side, "dtype": "uint8", "blockxsize": 4096, "blockysize": 4096}
+    place = {"crs": "EPSG:4326", "transform": rasterio.Affine(*COARSE_TRANSFORM)}
+    with rasterio.MemoryFile() as memory:
+        with memory.open(driver="GTiff", sparse_ok=True, tiled=True, **size, **place):
+            pass
+        return bytes(memory.read())
+
+
+@pytest.mark.parametrize(
+    ("part", "bands", "side", "says"),
+    [
+        ("coarse", 20, 5000, "coarse has 20 bands of 5000 x 5000 pixels, at most 1 bands"),
+        ("coarse", 1, 5000, "coarse inflates from .* to 100000000 bytes, more than 200 times"),
+        ("factors", 20, 5000, "factors inflates from .* to 2000000000 bytes.* at most 268435456 are allowed"),
+    ],
+)
+def test_a_raster_that_inflates_too_much_is_refused_before_a_band_is_read(part, bands, side, says):
+    parts = {"coarse": coarse_tif(), part: sparse_tif(bands, side)}
+    assert len(parts[part]) < 2000
+    tracemalloc.start()
+    with pytest.raises(InvalidInput, match=says):
+        decode_geotiff_request(parts, LIMITS)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_a_small_empty_raster_may_inflate_any_number_of_times():
+    request = decode_geotiff_request({"coarse": sparse_tif(1, 1000)}, LIMITS)
+    assert request.arrays["coarse"].shape == (1000, 1000)
+
+
+def test_rasters_share_the_budget_of_their_request():
+    parts, sizes = {"coarse": coarse_tif(), "factors": factors_tif()}, 4 * 12 + 4 * 2400
+    decode_geotiff_request(parts, Limits(max_inflated_bytes=sizes))
+    with pytest.raises(InvalidInput, match=f"factors inflates .* all parts so far to {sizes}, at most {sizes - 1}"):
+        decode_geotiff_request(parts, Limits(max_inflated_bytes=sizes - 1))
+    budget = InflatedBudget(Limits(max_inflated_bytes=sizes))
+    budget.charge("the .npz before", 1, 1)
+    with pytest.raises(InvalidInput, match="factors inflates"):
+        decode_geotiff_request(parts, LIMITS, budget)
+
+
+def test_a_reply_inflates_within_the_limits_too():
+    body = encode_geotiff_reply({"lst": np.full((20, 30), 300.0, np.float32), "meta": {}}, FINE)
+    with pytest.raises(InvalidInput, match=r"the reply inflates from .* to 2400 bytes.*at most 2399"):
+        decode_geotiff_reply(body, Limits(max_inflated_bytes=2399))
 
 
 def test_a_geotiff_of_someone_else_is_no_reply():

@@ -1,6 +1,7 @@
 """GeoTIFF in and out: float32 bands with NaN for no data, names, tags, CRS and transform."""
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ IDENTITY: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 _MAX_PIXELS_OF_A_FILE = 2**31
 _MAX_BANDS = 4096
 _BLOCK_PX = 256
+_BYTES_OF_A_PIXEL = 4  # float32, whatever the file holds
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")  # TIFF and BigTIFF, both byte orders
 _GDAL_TAGS = {"AREA_OR_POINT"}  # about the file, not from its author
 
@@ -92,12 +94,19 @@ def read_raster(path: Path) -> Raster:
 
 
 def decode_geotiff(
-    body: bytes, *, max_pixels: int, max_bands: int = 64, name: str = "the body", georeferenced: bool = True
+    body: bytes,
+    *,
+    max_pixels: int,
+    max_bands: int = 64,
+    charge: Callable[[int], None] | None = None,
+    name: str = "the body",
+    georeferenced: bool = True,
 ) -> Raster:
     """Read GeoTIFF bytes from outside; its declared size is judged before any pixel is.
 
     Args:
         max_pixels: rows times columns of one band.
+        charge: is told the bytes of all bands as float32 before one is read, and raises to refuse them.
         name: of this file, for messages.
         georeferenced: False accepts a file without CRS or transform: the raster's crs is then :data:`NO_CRS`.
 
@@ -112,6 +121,8 @@ def decode_geotiff(
     try:
         with georeference_checked_by_us(), rasterio.MemoryFile(body) as memory, memory.open(driver="GTiff") as dataset:
             _require_size(name, dataset, max_pixels, max_bands)
+            if charge is not None:
+                charge(dataset.count * dataset.height * dataset.width * _BYTES_OF_A_PIXEL)
             return _read(name, dataset, georeferenced)
     except ThermoscaleError:
         raise

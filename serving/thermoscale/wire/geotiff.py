@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ from thermoscale.errors import InvalidInput
 from thermoscale.formats import Georeference
 from thermoscale.geo.alignment import Grid, require_same_bounds
 from thermoscale.geo.rasters import IDENTITY, NO_CRS, Raster, decode_geotiff, encode_geotiff
-from thermoscale.wire.limits import Limits
+from thermoscale.wire.limits import InflatedBudget, Limits
 from thermoscale.wire.npz import json_of
 
 META_TAG = "THERMOSCALE_META"
 SCALARS_TAG = "THERMOSCALE_SCALARS"
 TIME_TAG = "time"
 _PARTS = {"coarse", "factors"}
+_MAX_COARSE_BANDS = 1
 _BAND_ORDER = ("lst", "spread_k", "iqr_k", "n_triples", "flags")
 _UINT8_BANDS = {"n_triples", "flags"}
 
@@ -37,11 +39,14 @@ class GeotiffRequest:
     grids: dict[str, Grid]
 
 
-def decode_geotiff_request(parts: Mapping[str, bytes], limits: Limits) -> GeotiffRequest:
+def decode_geotiff_request(
+    parts: Mapping[str, bytes], limits: Limits, budget: InflatedBudget | None = None
+) -> GeotiffRequest:
     """Decode the rasters of one request.
 
     Args:
         parts: ``coarse`` (one band) and, for AMUN, ``factors`` (F bands on the fine grid, same bounds).
+        budget: of the whole request; None: these rasters are all of it.
 
     Raises:
         InvalidInput: another name, too large, no GeoTIFF, no CRS, more than one coarse band, or other bounds.
@@ -49,10 +54,10 @@ def decode_geotiff_request(parts: Mapping[str, bytes], limits: Limits) -> Geotif
     """
     if "coarse" not in parts or not parts.keys() <= _PARTS:
         raise InvalidInput(f"GeoTIFF parts are {sorted(parts)}, needed coarse and optionally factors")
-    rasters = {name: _decode(name, body, limits) for name, body in parts.items()}
+    budget = budget or InflatedBudget(limits)
+    max_bands = {"coarse": _MAX_COARSE_BANDS, "factors": limits.max_arrays}
+    rasters = {name: _decode(name, body, limits, budget, max_bands[name]) for name, body in parts.items()}
     coarse = rasters["coarse"]
-    if len(coarse.values) != 1:
-        raise InvalidInput(f"coarse has {len(coarse.values)} bands, needed 1")
     arrays: dict[str, Array] = {"coarse": coarse.values[0]}
     if TIME_TAG in coarse.tags:
         arrays["time"] = np.array(coarse.tags[TIME_TAG])
@@ -91,7 +96,7 @@ def decode_geotiff_reply(body: bytes, limits: Limits) -> dict[str, Array]:
         InvalidInput: too large, damaged, or not a reply of ours.
         Unavailable: rasterio is missing.
     """
-    raster = _decode("the reply", body, limits, georeferenced=False)
+    raster = _decode("the reply", body, limits, InflatedBudget(limits), limits.max_arrays, georeferenced=False)
     if META_TAG not in raster.tags:
         raise InvalidInput(f"the reply has no tag {META_TAG}: it is not from thermoscale")
     scalars = json_of(SCALARS_TAG, np.array(raster.tags.get(SCALARS_TAG, "{}")))
@@ -100,11 +105,18 @@ def decode_geotiff_reply(body: bytes, limits: Limits) -> dict[str, Array]:
     return {**arrays, "meta": np.array(raster.tags[META_TAG])}
 
 
-def _decode(name: str, body: bytes, limits: Limits, georeferenced: bool = True) -> Raster:
+def _decode(
+    name: str, body: bytes, limits: Limits, budget: InflatedBudget, max_bands: int, georeferenced: bool = True
+) -> Raster:
     if len(body) > limits.max_body_bytes:
         raise InvalidInput(f"{name} has {len(body)} bytes, at most {limits.max_body_bytes} are allowed")
     return decode_geotiff(
-        body, max_pixels=limits.max_pixels, max_bands=limits.max_arrays, name=name, georeferenced=georeferenced
+        body,
+        max_pixels=limits.max_pixels,
+        max_bands=max_bands,
+        charge=partial(budget.charge, name, len(body)),
+        name=name,
+        georeferenced=georeferenced,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from thermoscale.arrays import Array
 from thermoscale.errors import InvalidInput
-from thermoscale.wire.limits import Limits
+from thermoscale.wire.limits import InflatedBudget, Limits
 from thermoscale.wire.npy import decode_npy
 
 _MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\.npy", re.ASCII)
@@ -36,11 +36,17 @@ def encode_npz(arrays: Mapping[str, Array | str | Mapping[str, Any]]) -> bytes:
     return stream.getvalue()
 
 
-def decode_npz(body: bytes, limits: Limits) -> dict[str, Array]:
+def decode_npz(
+    body: bytes, limits: Limits, budget: InflatedBudget | None = None, name: str = "the .npz"
+) -> dict[str, Array]:
     """The arrays in the .npz ``body``; any bytes give arrays or :class:`InvalidInput`.
 
     The zip directory is judged before anything is inflated, and no member is inflated beyond the size that the
     directory declared for it, whatever it really holds.
+
+    Args:
+        budget: of the whole request; None: this body is all of it.
+        name: of this part, for messages about its size.
 
     Returns:
         name -> array of bool, integers, floats or text, in native byte order, owning its memory.
@@ -55,7 +61,9 @@ def decode_npz(body: bytes, limits: Limits) -> dict[str, Array]:
         raise InvalidInput(f"the .npz holds far more than the {limits.max_arrays} arrays that are allowed")
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
-            _require_small(archive.infolist(), len(body), limits)
+            _require_members(archive.infolist(), limits)
+            inflated_bytes = sum(entry.file_size for entry in archive.infolist())
+            (budget or InflatedBudget(limits)).charge(name, len(body), inflated_bytes)
             return {entry.filename[:-4]: _read_member(archive, entry) for entry in archive.infolist()}
     except InvalidInput:
         raise
@@ -107,8 +115,8 @@ def _as_array(name: str, value: Array | str | Mapping[str, Any]) -> Array:
     return array
 
 
-def _require_small(entries: list[zipfile.ZipInfo], body_bytes: int, limits: Limits) -> None:
-    """Judge the directory of the zip: names, kinds, count, declared sizes."""
+def _require_members(entries: list[zipfile.ZipInfo], limits: Limits) -> None:
+    """Judge the directory of the zip: count, names, kinds."""
     if len(entries) > limits.max_arrays:
         raise InvalidInput(f"the .npz holds {len(entries)} arrays, at most {limits.max_arrays} are allowed")
     names = [entry.filename for entry in entries]
@@ -117,16 +125,6 @@ def _require_small(entries: list[zipfile.ZipInfo], body_bytes: int, limits: Limi
             raise InvalidInput(f"the .npz holds {entry.filename!r:.80}, needed distinct members called <name>.npy")
         if entry.flag_bits & _ENCRYPTED or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise InvalidInput(f"{entry.filename} is encrypted or oddly compressed, needed stored or deflated")
-    inflated = sum(entry.file_size for entry in entries)
-    if inflated > limits.max_inflated_bytes:
-        raise InvalidInput(
-            f"the .npz inflates from {body_bytes} to {inflated} bytes, at most {limits.max_inflated_bytes} are allowed"
-        )
-    if inflated > limits.ratio_free_bytes and inflated > limits.max_ratio * body_bytes:
-        raise InvalidInput(
-            f"the .npz inflates from {body_bytes} to {inflated} bytes, more than {limits.max_ratio} times: "
-            "send it uncompressed (numpy.savez) if it really is that empty"
-        )
 
 
 def _read_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array:
