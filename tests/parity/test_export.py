@@ -9,13 +9,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
 from torch import nn
 
 from thermoscale.errors import BundleError
 from thermoscale.formats import Series
 from thermoscale.numerics.change_ratio import Guards
-from thermoscale.numerics.ratio_table import LARGEST_ERROR_K
 from thermoscale.pipelines.amun_config import AmunConfig
 from thermoscale.pipelines.iustfm import IustfmConfig
 from thermoscale.runtime.ort import open_session
@@ -23,11 +21,10 @@ from thermoscale.service import open_bundle
 from thermoscale.testing.worlds import make_series
 from thermoscale_train import onnx_graphs, parity
 from thermoscale_train.checkpoint import AmunCheckpoint, IustfmCheckpoint
-from thermoscale_train.config import RegionSettings, load_iustfm_settings
+from thermoscale_train.config import RegionSettings
 from thermoscale_train.data.region import make_region
 from thermoscale_train.dynet_start import pooling_weights
 from thermoscale_train.export import export_amun, export_iustfm
-from thermoscale_train.fit_adaptive import adaptive_or_none
 from thermoscale_train.judge_iustfm import golden_request
 from thermoscale_train.models.amun import Amun, AmunNetConfig
 from thermoscale_train.models.dynet import DyNet, DyNetConfig
@@ -77,17 +74,15 @@ def series() -> Series:
     return make_series(0, fine_shape=(40, 40), scale_factor=8, n_dates=18, days_between=14).series
 
 
-def iustfm_checkpoint(series: Series, *, trained: bool, mode: str | None = None) -> IustfmCheckpoint:
-    """``mode``: the default one; with ``adaptive`` its state is fitted, too."""
+def iustfm_checkpoint(series: Series, *, trained: bool) -> IustfmCheckpoint:
     torch.manual_seed(0)
-    adaptive = adaptive_or_none(series, load_iustfm_settings(), 0) if mode == "adaptive" else None
     region = make_region(series, RegionSettings(n_hcr=4, clip_px=24), 30, 0)
     config = IustfmConfig(
         n_hcr=4,
         h_max=6,
         m_max=30,
         guards=Guards(),
-        mode=mode or ("rationet" if trained else "closed_form"),
+        mode="rationet" if trained else "closed_form",
         range_distance=(0.1, 20.0),
         range_a2_negative=(-6.0, -0.1),
         range_a2_positive=(0.1, 6.0),
@@ -100,30 +95,12 @@ def iustfm_checkpoint(series: Series, *, trained: bool, mode: str | None = None)
         region=region,
         dynet=(dynet.config, dynet.state_dict()) if trained else None,
         ratio_net=(ratio_net.config, ratio_net.state_dict()) if trained else None,
-        golden=golden_request(series, replace(config, mode="closed_form"), region),
+        golden=golden_request(series, config, region),
         georeference=None,
         training={"seed": 0},
-        metrics={"held_out": 1},
+        metrics={},
         sky="clear-sky",
-        adaptive=adaptive,
     )
-
-
-def damage(monkeypatch: pytest.MonkeyPatch, damaged: str) -> None:
-    """From now on the graph of this name is written with all its weights set to 7."""
-    write = onnx_graphs.write_graph
-
-    def write_damaged(path: Path, graph: onnx_graphs.Graph, metadata: dict[str, str]) -> None:
-        write(path, graph, metadata)
-        if path.name == damaged:
-            model = onnx.load(path)
-            for tensor in model.graph.initializer:
-                values = numpy_helper.to_array(tensor)
-                if values.dtype == np.float32:
-                    tensor.CopyFrom(numpy_helper.from_array(np.full_like(values, 7), tensor.name))
-            onnx.save(model, path)
-
-    monkeypatch.setattr("thermoscale_train.export.write_graph", write_damaged)
 
 
 @pytest.fixture(scope="module")
@@ -165,59 +142,6 @@ def test_an_iustfm_bundle_gives_the_answer_of_torch(tmp_path: Path, series: Seri
     got = open_bundle(folder).predict(checkpoint.golden)
     assert parity.require_parity(parity.torch_iustfm(checkpoint), got, "service", 1e-3) <= 1e-3
     assert (folder / "dynet.onnx").exists() == (folder / "ratio_net.onnx").exists() == trained
-
-
-@pytest.mark.parametrize("mode", ["rationet", "closed_form", "adaptive"])
-def test_every_mode_of_a_bundle_gives_the_answer_of_torch_whatever_the_default(
-    tmp_path: Path, series: Series, mode: str
-) -> None:
-    checkpoint = iustfm_checkpoint(series, trained=True, mode=mode)
-    service = open_bundle(export_iustfm(checkpoint, tmp_path, version="0.1.0"))
-    answers = parity.torch_iustfm_modes(checkpoint)
-    assert set(answers) == {"closed_form", "rationet", *([mode] if mode == "adaptive" else [])}
-    for name, expected in answers.items():
-        got = service.predict({**checkpoint.golden, "mode": name})
-        assert parity.require_parity(expected, got, "service", 1e-3) <= 1e-3
-    assert service.manifest.metrics["held_out"] == 1
-    assert 0 <= service.manifest.metrics["ratio_table_error_k"] <= LARGEST_ERROR_K
-
-
-def test_a_bundle_without_ratio_net_names_no_table(tmp_path: Path, series: Series) -> None:
-    folder = export_iustfm(iustfm_checkpoint(series, trained=False), tmp_path, version="0.1.0")
-    assert open_bundle(folder).manifest.metrics == {"held_out": 1}
-
-
-@pytest.mark.parametrize("mode", ["rationet", "closed_form", "adaptive"])
-@pytest.mark.parametrize("damaged", ["dynet.onnx", "ratio_net.onnx"])
-def test_a_damaged_graph_is_refused_whatever_the_default_mode(
-    tmp_path: Path, series: Series, monkeypatch: pytest.MonkeyPatch, mode: str, damaged: str
-) -> None:
-    damage(monkeypatch, damaged)
-    with pytest.raises(BundleError, match="no bundle was written"):
-        export_iustfm(iustfm_checkpoint(series, trained=True, mode=mode), tmp_path, version="0.1.0")
-    assert list((tmp_path / "iustfm").iterdir()) == []
-
-
-@pytest.mark.parametrize("mode", ["rationet", "closed_form"])
-def test_a_ratio_net_that_no_table_follows_is_refused(tmp_path: Path, series: Series, mode: str) -> None:
-    checkpoint = iustfm_checkpoint(series, trained=True, mode=mode)
-    assert checkpoint.ratio_net is not None
-    network, state = checkpoint.ratio_net
-    steep = {name: value * 30 for name, value in state.items()}
-    with pytest.raises(BundleError, match=r"RatioNet.*table.*allowed 0.01.*no bundle was written"):
-        export_iustfm(replace(checkpoint, ratio_net=(network, steep)), tmp_path, version="0.1.0")
-    assert list((tmp_path / "iustfm").iterdir()) == []
-
-
-def test_a_ratio_net_damaged_where_no_golden_pixel_asks_it_is_refused(
-    tmp_path: Path, series: Series, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checkpoint = iustfm_checkpoint(series, trained=True, mode="closed_form")
-    unasked = replace(checkpoint, config=replace(checkpoint.config, range_a2_negative=None))
-    monkeypatch.setattr(parity, "torch_iustfm_modes", lambda _: {})
-    damage(monkeypatch, "ratio_net.onnx")
-    with pytest.raises(BundleError, match=r"RatioNet.*no bundle was written"):
-        export_iustfm(unasked, tmp_path, version="0.1.0")
 
 
 def test_graphs_are_one_file_of_standard_operators_that_say_what_they_are(exported: Path) -> None:
