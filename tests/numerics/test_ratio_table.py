@@ -83,6 +83,15 @@ def test_changes_that_no_result_survives_are_not_compared() -> None:
     assert table_error(steep, table, largest_delta=1e9) > 1.0
 
 
+@pytest.mark.parametrize("sides", [(NEGATIVE, None), (NEGATIVE, POSITIVE)])
+def test_a_table_of_a_network_without_values_errs_without_bound(sides: tuple) -> None:
+    def empty(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {"delta": np.where(inputs["a2"] < 0, np.nan, 1.0).astype(np.float32)}
+
+    table = build_ratio_table(empty, DISTANCE, *sides)
+    assert np.isnan(table_error(silu_network(0), table, largest_delta=100.0))
+
+
 @LAW
 @given(st.floats(-0.5, 0.5), st.floats(-5, 5), st.floats(-5, 5), st.floats(-5, 5))
 def test_between_nodes_is_the_parabola_through_them(x: float, a: float, b: float, c: float) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 from thermoscale.errors import BundleError
 from thermoscale.formats import Series
+from thermoscale.numerics.adaptive_state import AdaptiveState
 from thermoscale.numerics.change_ratio import Guards
+from thermoscale.numerics.ratio_table import LARGEST_ERROR_K
 from thermoscale.pipelines.amun_config import AmunConfig
 from thermoscale.pipelines.iustfm import IustfmConfig
 from thermoscale.runtime.ort import open_session
@@ -21,10 +25,11 @@ from thermoscale.service import open_bundle
 from thermoscale.testing.worlds import make_series
 from thermoscale_train import onnx_graphs, parity
 from thermoscale_train.checkpoint import AmunCheckpoint, IustfmCheckpoint
-from thermoscale_train.config import RegionSettings
+from thermoscale_train.config import RegionSettings, load_iustfm_settings
 from thermoscale_train.data.region import make_region
 from thermoscale_train.dynet_start import pooling_weights
 from thermoscale_train.export import export_amun, export_iustfm
+from thermoscale_train.fit_adaptive import fit_adaptive
 from thermoscale_train.judge_iustfm import golden_request
 from thermoscale_train.models.amun import Amun, AmunNetConfig
 from thermoscale_train.models.dynet import DyNet, DyNetConfig
@@ -74,7 +79,15 @@ def series() -> Series:
     return make_series(0, fine_shape=(40, 40), scale_factor=8, n_dates=18, days_between=14).series
 
 
-def iustfm_checkpoint(series: Series, *, trained: bool) -> IustfmCheckpoint:
+def fit_few_classes(series: Series) -> AdaptiveState:
+    shipped = load_iustfm_settings().adaptive
+    assert shipped is not None
+    return fit_adaptive(series, replace(shipped, classes=6, left_out_dates=4), seed=0)
+
+
+def iustfm_checkpoint(series: Series, *, trained: bool, mode: str | None = None) -> IustfmCheckpoint:
+    """``mode``: the default one; with ``adaptive`` its state is fitted, too."""
+    adaptive = fit_few_classes(series) if mode == "adaptive" else None
     torch.manual_seed(0)
     region = make_region(series, RegionSettings(n_hcr=4, clip_px=24), 30, 0)
     config = IustfmConfig(
@@ -82,10 +95,11 @@ def iustfm_checkpoint(series: Series, *, trained: bool) -> IustfmCheckpoint:
         h_max=6,
         m_max=30,
         guards=Guards(),
-        mode="rationet" if trained else "closed_form",
+        mode=mode or ("rationet" if trained else "closed_form"),
         range_distance=(0.1, 20.0),
         range_a2_negative=(-6.0, -0.1),
         range_a2_positive=(0.1, 6.0),
+        adaptive=adaptive is not None,
     )
     config_of_dynet = DyNetConfig(30, 6, 8, 2, space="beta", pooled=True)
     dynet, ratio_net = DyNet(config_of_dynet, pooling_weights(region, 30, 6)), RatioNet(RatioNetConfig())
@@ -95,11 +109,12 @@ def iustfm_checkpoint(series: Series, *, trained: bool) -> IustfmCheckpoint:
         region=region,
         dynet=(dynet.config, dynet.state_dict()) if trained else None,
         ratio_net=(ratio_net.config, ratio_net.state_dict()) if trained else None,
-        golden=golden_request(series, config, region),
+        golden=golden_request(series, replace(config, mode="closed_form"), region),
         georeference=None,
         training={"seed": 0},
-        metrics={},
+        metrics={"held_out": 1},
         sky="clear-sky",
+        adaptive=adaptive,
     )
 
 
@@ -117,6 +132,35 @@ def graphs_from_store(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         shutil.copy(exported / path.name, path)
 
     monkeypatch.setattr("thermoscale_train.export.write_graph", copy)
+
+
+@pytest.fixture(scope="module")
+def exported_iustfm(tmp_path_factory: pytest.TempPathFactory, series: Series) -> Path:
+    """The bundle of a trained ``iustfm_checkpoint``; the graphs are the same whatever the mode."""
+    return export_iustfm(iustfm_checkpoint(series, trained=True), tmp_path_factory.mktemp("iustfm"), version="1.2.3")
+
+
+def write_sevens(source: Path, path: Path) -> None:
+    """The graph in ``source`` with all its weights set to 7."""
+    model = onnx.load(source)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32:
+            tensor.CopyFrom(numpy_helper.from_array(np.full_like(values, 7), tensor.name))
+    onnx.save(model, path)
+
+
+@pytest.fixture
+def damage(exported_iustfm: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """From now on export takes the graphs made before, and sets all weights of the one named to 7."""
+
+    def choose(damaged: str) -> None:
+        def write(path: Path, graph: onnx_graphs.Graph, metadata: dict[str, str]) -> None:
+            (write_sevens if path.name == damaged else shutil.copy)(exported_iustfm / path.name, path)
+
+        monkeypatch.setattr("thermoscale_train.export.write_graph", write)
+
+    return choose
 
 
 def test_an_amun_bundle_gives_the_answer_of_torch(exported: Path) -> None:
@@ -140,8 +184,69 @@ def test_an_iustfm_bundle_gives_the_answer_of_torch(tmp_path: Path, series: Seri
     checkpoint = iustfm_checkpoint(series, trained=trained)
     folder = export_iustfm(checkpoint, tmp_path, version="0.1.0")
     got = open_bundle(folder).predict(checkpoint.golden)
-    assert parity.require_parity(parity.torch_iustfm(checkpoint), got, "service", 1e-3) <= 1e-3
+    expected = parity.torch_iustfm(checkpoint)[checkpoint.config.mode]
+    assert parity.require_parity(expected, got, "service", 1e-3) <= 1e-3
     assert (folder / "dynet.onnx").exists() == (folder / "ratio_net.onnx").exists() == trained
+
+
+@pytest.mark.parametrize("mode", ["rationet", "closed_form", "adaptive"])
+def test_every_mode_of_a_bundle_gives_the_answer_of_torch_whatever_the_default(
+    tmp_path: Path, series: Series, mode: str, damage: Callable[[str], None]
+) -> None:
+    damage("nothing")
+    checkpoint = iustfm_checkpoint(series, trained=True, mode=mode)
+    service = open_bundle(export_iustfm(checkpoint, tmp_path, version="0.1.0"))
+    answers = parity.torch_iustfm(checkpoint)
+    assert set(answers) == {"closed_form", "rationet", *([mode] if mode == "adaptive" else [])}
+    for name, expected in answers.items():
+        got = service.predict({**checkpoint.golden, "mode": name})
+        assert parity.require_parity(expected, got, "service", 1e-3) <= 1e-3
+    assert service.manifest.metrics["held_out"] == 1
+    assert 0 <= service.manifest.metrics["ratio_table_error_k"] <= LARGEST_ERROR_K
+
+
+def test_a_bundle_without_ratio_net_names_no_table(tmp_path: Path, series: Series) -> None:
+    folder = export_iustfm(iustfm_checkpoint(series, trained=False), tmp_path, version="0.1.0")
+    assert open_bundle(folder).manifest.metrics == {"held_out": 1}
+
+
+@pytest.mark.parametrize("mode", ["rationet", "closed_form", "adaptive"])
+@pytest.mark.parametrize("damaged", ["dynet.onnx", "ratio_net.onnx"])
+def test_a_damaged_graph_is_refused_whatever_the_default_mode(
+    tmp_path: Path, series: Series, damage: Callable[[str], None], mode: str, damaged: str
+) -> None:
+    damage(damaged)
+    with pytest.raises(BundleError, match="no bundle was written"):
+        export_iustfm(iustfm_checkpoint(series, trained=True, mode=mode), tmp_path, version="0.1.0")
+    assert list((tmp_path / "iustfm").iterdir()) == []
+
+
+def test_a_ratio_net_that_no_table_follows_is_refused(
+    tmp_path: Path, series: Series, damage: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage("nothing")
+    monkeypatch.setattr("thermoscale.pipelines.iustfm_table.RESOLUTIONS", ((2, 2),))
+    with pytest.raises(BundleError, match=r"RatioNet and the table.*allowed 0.01.*no bundle was written"):
+        export_iustfm(iustfm_checkpoint(series, trained=True, mode="closed_form"), tmp_path, version="0.1.0")
+    assert list((tmp_path / "iustfm").iterdir()) == []
+
+
+def test_the_table_is_measured_against_torch_and_not_against_its_own_graph(
+    tmp_path: Path, series: Series, exported_iustfm: Path
+) -> None:
+    checkpoint = iustfm_checkpoint(series, trained=True)
+    error = parity.require_ratio_table(checkpoint, exported_iustfm)
+    assert error == open_bundle(exported_iustfm).manifest.metrics["ratio_table_error_k"]
+    write_sevens(exported_iustfm / "ratio_net.onnx", tmp_path / "ratio_net.onnx")
+    with pytest.raises(BundleError, match="RatioNet and the table"):
+        parity.require_ratio_table(checkpoint, tmp_path)
+
+
+def test_a_range_that_holds_the_pole_has_no_table_to_measure(series: Series, exported_iustfm: Path) -> None:
+    checkpoint = iustfm_checkpoint(series, trained=True)
+    guards = replace(checkpoint.config.guards, min_abs_one_plus_alpha=0.0)
+    config = replace(checkpoint.config, guards=guards, range_a2_positive=(0.0, 6.0))
+    assert parity.require_ratio_table(replace(checkpoint, config=config), exported_iustfm) is None
 
 
 def test_graphs_are_one_file_of_standard_operators_that_say_what_they_are(exported: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from thermoscale_train.demo import VERSION, Places
 from thermoscale_train.demo_data import DemoData, on_modis_grid, real_data
 from thermoscale_train.demo_server import require_same_answer
 from thermoscale_train.panels import common_range, symmetric_limit
-from thermoscale_train.summary import table, verdict
+from thermoscale_train.summary import installed_versions, table, verdict
 
 
 def test_what_is_held_out_takes_part_in_nothing(small_world: DemoData, summary: Mapping[str, Any]) -> None:
@@ -45,6 +46,18 @@ def test_the_summary_says_what_was_done(summary: Mapping[str, Any], places: Plac
     assert summary["pipelines"]["amun"]["persistence"] is None
     text = table(summary)
     assert all(sentence in text for part in summary["pipelines"].values() for sentence in part["verdict"])
+
+
+def test_a_package_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version_without_torchserve(name: str) -> str:
+        if name == "torchserve":
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr("thermoscale_train.summary.version", version_without_torchserve)
+    versions = installed_versions()
+    assert versions["torchserve"] is None
+    assert versions["numpy"] == np.__version__
 
 
 def test_rasters_lie_on_the_ground_and_pictures_are_there(summary: Mapping[str, Any], places: Places) -> None:

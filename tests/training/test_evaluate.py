@@ -323,6 +323,19 @@ def test_the_command_prints_json_and_writes_it(tmp_path: Path, capsys: pytest.Ca
         assert "rmse" in capsys.readouterr().out
 
 
+def test_a_result_that_breaks_its_schema_is_neither_printed_nor_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pairs(tmp_path / "p.npz", make_pairs(1))
+    monkeypatch.setattr("thermoscale_train.scoring.SCHEMA_VERSION", "one")
+    with pytest.raises(jsonschema.ValidationError, match="one"):
+        command(
+            ["amun", "--pairs", str(tmp_path / "p.npz"), "--methods", "bilinear", "--out", str(tmp_path / "r.json")]
+        )
+    assert not capsys.readouterr().out
+    assert not (tmp_path / "r.json").exists()
+
+
 def command(words: list[str]) -> int:
     parser = argparse.ArgumentParser()
     add_arguments(parser)

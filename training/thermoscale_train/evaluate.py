@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+
 from thermoscale.errors import InvalidInput
 from thermoscale.geo.datasets import read_pairs, read_series
 from thermoscale_train import evaluate_amun, evaluate_iustfm
 from thermoscale_train.config import load_iustfm_settings
 from thermoscale_train.evaluate_iustfm import Budget, StationTable
 from thermoscale_train.report import write_report
-from thermoscale_train.scoring import table
+from thermoscale_train.scoring import load_schema, table
 from thermoscale_train.stations import StationPlace, table_of_stations
 
 DRAWN = "iustfm_rationet"
@@ -58,9 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate and write the result; 0."""
+    """Evaluate, check the result against its schema, and write it; 0.
+
+    Raises:
+        jsonschema.ValidationError: a mistake of this program; nothing is printed.
+    """
     result = _evaluate_iustfm(args) if args.pipeline == "iustfm" else _evaluate_amun(args)
     text = json.dumps(result, indent=2, allow_nan=False)
+    jsonschema.validate(json.loads(text), load_schema())
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(text + "\n", encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from thermoscale.service import Service
@@ -60,9 +60,9 @@ def verdict(
     return sentences
 
 
-def installed_versions() -> dict[str, str]:
-    """Of Python and of everything that computed or served."""
-    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}}
+def installed_versions() -> dict[str, str | None]:
+    """Of Python and of everything that computed or served; None for what is not installed."""
+    return {"python": platform.python_version(), **{name: _version_or_none(name) for name in VERSIONED}}
 
 
 def format_value(value: float, unit: str, *, sign: bool = False) -> str:
@@ -80,6 +80,13 @@ def table(summary: Mapping[str, Any]) -> str:
         lines.append("  latency " + ", ".join(f"{wire} {ms:.1f} ms" for wire, ms in part["latency_ms"].items()))
         lines += [f"  {sentence}" for sentence in part["verdict"]]
     return "\n".join(lines)
+
+
+def _version_or_none(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _rows(part: Mapping[str, Any]) -> Sequence[tuple[str, Mapping[str, float]]]:

@@ -139,6 +139,9 @@ def table_error(network: Network, table: RatioTable, *, largest_delta: float) ->
 
     Args:
         largest_delta: greater changes are not compared: with them no result would pass the guards.
+
+    Returns:
+        NaN where ``table`` has no value and ``network`` does.
     """
     distance = table.first + table.step * (np.arange(1, table.n_nodes - 2) + 0.48)
     worst = 0.0
@@ -146,8 +149,8 @@ def table_error(network: Network, table: RatioTable, *, largest_delta: float) ->
         ratios = sign * np.exp(side.first + side.step * (np.arange(1, len(side.values) - 2) + 0.5))
         direct = _evaluate(network, distance, ratios)
         difference = np.abs(table.at(distance, ratios) - direct)
-        worst = max(worst, float(np.max(difference, where=np.abs(direct) <= largest_delta, initial=0.0)))
-    return worst
+        worst = np.maximum(worst, np.max(difference, where=np.abs(direct) <= largest_delta, initial=0.0))
+    return float(worst)
 
 
 def _nodes(bounds: Range, count: int) -> tuple[float, float]:
