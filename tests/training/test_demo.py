@@ -12,6 +12,7 @@ import pytest
 
 from thermoscale.errors import BundleError, InvalidInput
 from thermoscale.geo.rasters import read_raster
+from thermoscale.pipelines.iustfm_config import ADAPTIVE, MODES
 from thermoscale.service import open_bundle
 from thermoscale.testing.bundles import tiny_amun_config, tiny_amun_request, write_tiny_amun
 from thermoscale.testing.worlds import make_pairs
@@ -20,7 +21,7 @@ from thermoscale_train.demo import VERSION, Places
 from thermoscale_train.demo_data import DemoData, on_modis_grid, real_data
 from thermoscale_train.demo_server import require_same_answer
 from thermoscale_train.panels import common_range, symmetric_limit
-from thermoscale_train.summary import installed_versions, table, verdict
+from thermoscale_train.summary import METHOD_OF_MODE, installed_versions, table, verdict
 
 
 def test_what_is_held_out_takes_part_in_nothing(small_world: DemoData, summary: Mapping[str, Any]) -> None:
@@ -128,3 +129,12 @@ def test_colour_scales_are_common_and_symmetric() -> None:
     assert symmetric_limit(np.full((2, 2), np.nan, np.float32)) == 1.0
     flat = common_range([np.full((2, 2), 5.0, np.float32)])
     assert flat == (4.5, 5.5)
+
+
+def test_every_mode_that_can_be_the_default_has_a_method_to_judge_it_by() -> None:
+    assert METHOD_OF_MODE == {
+        "closed_form": "iustfm_closed_form",
+        "rationet": "iustfm_rationet",
+        "adaptive": "adaptive",
+    }
+    assert METHOD_OF_MODE.keys() == {*MODES, ADAPTIVE}

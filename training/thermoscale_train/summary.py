@@ -6,16 +6,20 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from thermoscale.service import Service
+from thermoscale_train.evaluate_target import MODES
 
 VERSIONED = ("thermoscale", "torch", "onnxruntime", "onnx", "numpy", "rasterio", "torchserve")
 FUSION_COLUMNS = ("bilinear", "bicubic", "persistence", "fdc_nearest", "fdc_median")
 DOWNSCALING_COLUMNS = ("bilinear", "bicubic")
+METHOD_OF_MODE = {mode: method for method, mode in MODES.items()}
 MUST_BEAT = {"amun": ("bilinear", "bicubic"), "iustfm": ("bilinear", "bicubic", "persistence", "fdc_nearest")}
 
 
 def served_method(service: Service) -> str:
     """The METHOD id of what a bundle answers when a request names no mode."""
-    return "amun" if service.pipeline == "amun" else f"iustfm_{service.manifest.config['mode']}"
+    if service.pipeline == "amun":
+        return "amun"
+    return METHOD_OF_MODE[service.manifest.config["mode"]]
 
 
 def pipeline_summary(service: Service, evaluation: Mapping[str, Any], unit: str) -> dict[str, Any]:
