@@ -1,8 +1,8 @@
 """Array aliases, physical quantities and the checks made at the boundary."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,16 @@ class Quantity:
 LST = Quantity(name="lst", unit="K", low=150.0, high=400.0, kelvin=1.0)
 REFLECTANCE = Quantity(name="reflectance", unit="1", low=-0.2, high=2.0, kelvin=0.01)
 QUANTITIES = {quantity.name: quantity for quantity in (LST, REFLECTANCE)}
+
+
+Rule = TypeVar("Rule")
+
+
+def in_unit_of(quantity: Quantity, rule: Rule) -> Rule:
+    """The dataclass ``rule`` with every threshold in kelvin (suffix ``_k``) expressed in the unit of ``quantity``."""
+    in_kelvin = {name: value for name, value in vars(rule).items() if name.endswith("_k")}
+    changes = {name: value * quantity.kelvin for name, value in in_kelvin.items()}
+    return replace(rule, **changes)  # type: ignore[type-var]
 
 
 def require_shape(name: str, array: Array, shape: tuple[int | str, ...]) -> None:

@@ -6,11 +6,11 @@ to an offset common to all dates, not to one of a single date.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from thermoscale.arrays import Array, FloatArray, Quantity
+from thermoscale.arrays import Array, FloatArray, Quantity, in_unit_of
 from thermoscale.errors import Undetermined
 
 _MAD_TO_SD = 1.4826  # of a normal distribution
@@ -41,7 +41,7 @@ class BiasRule:
 
     def scaled(self, quantity: Quantity) -> "BiasRule":
         """The same rule in the unit of ``quantity``."""
-        return replace(self, min_contrast_k=self.min_contrast_k * quantity.kelvin)
+        return in_unit_of(quantity, self)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ gives NaN where an argument is NaN or the answer does not exist.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from thermoscale.arrays import Array, BoolArray, FloatArray, Quantity, require_keys
+from thermoscale.arrays import Array, BoolArray, FloatArray, Quantity, in_unit_of, require_keys
 from thermoscale.errors import InvalidInput
 
 
@@ -46,8 +46,7 @@ class Guards:
 
     def scaled(self, quantity: Quantity) -> "Guards":
         """The same guards with every threshold given in kelvin expressed in the unit of ``quantity``."""
-        in_kelvin = {name: value for name, value in asdict(self).items() if name.endswith("_k")}
-        return replace(self, **{name: value * quantity.kelvin for name, value in in_kelvin.items()})
+        return in_unit_of(quantity, self)
 
     def to_json(self) -> dict[str, float]:
         """All guards by name, for a manifest."""

@@ -10,12 +10,12 @@ every question, only the fine image (clouds, correlation 0.35) shows it; that is
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from thermoscale.arrays import Array, Quantity, require_shape
+from thermoscale.arrays import Array, Quantity, in_unit_of, require_shape
 from thermoscale.numerics.seams import strongest_seam
 
 _MAD_TO_SD = 1.4826
@@ -52,8 +52,7 @@ class SceneRule:
 
     def scaled(self, quantity: Quantity) -> "SceneRule":
         """The same rule in the unit of ``quantity``."""
-        lengths = {name: value * quantity.kelvin for name, value in vars(self).items() if name.endswith("_k")}
-        return replace(self, **lengths)
+        return in_unit_of(quantity, self)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ R is the correlation of F_i and C_i, in the paper over bands and both dates. One
 else, so ours runs over the dates of the library; a pixel with fewer than three has R = 0 (distance alone decides).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage, special
 
-from thermoscale.arrays import QUANTITIES, Array, FloatArray, Quantity
+from thermoscale.arrays import QUANTITIES, Array, FloatArray, Quantity, in_unit_of
 from thermoscale.formats import Series
 from thermoscale_train.baselines.neighbours import (
     Pair,
@@ -60,8 +60,7 @@ class EstarfmConstants:
 
     def scaled(self, quantity: Quantity) -> "EstarfmConstants":
         """The same constants in the unit of ``quantity``."""
-        names = ("coarse_uncertainty_k", "unit_k")
-        return replace(self, **{name: getattr(self, name) * quantity.kelvin for name in names})
+        return in_unit_of(quantity, self)
 
 
 PUBLISHED = EstarfmConstants()

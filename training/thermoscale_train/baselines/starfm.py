@@ -13,12 +13,12 @@ Ours: A is half the window, coarse images come bilinearly, and S and T count as 
 integers a zero would take all the weight).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from thermoscale.arrays import QUANTITIES, Array, FloatArray, Quantity
+from thermoscale.arrays import QUANTITIES, Array, FloatArray, Quantity, in_unit_of
 from thermoscale.formats import Series
 from thermoscale_train.baselines.neighbours import (
     Pair,
@@ -52,8 +52,7 @@ class StarfmConstants:
 
     def scaled(self, quantity: Quantity) -> "StarfmConstants":
         """The same constants in the unit of ``quantity``."""
-        names = ("fine_uncertainty_k", "coarse_uncertainty_k", "unit_k")
-        return replace(self, **{name: getattr(self, name) * quantity.kelvin for name in names})
+        return in_unit_of(quantity, self)
 
 
 PUBLISHED = StarfmConstants()
