@@ -40,7 +40,10 @@ def decode_parts(parts: Mapping[str, bytes], limits: Limits) -> Request:
     if len(parts) > limits.max_parts:
         raise InvalidInput(f"the request has {len(parts)} parts, at most {limits.max_parts} are allowed")
     budget = InflatedBudget(limits)
-    rasters = {("coarse" if name == "body" else name): part for name, part in parts.items() if is_geotiff(part)}
+    rasters: dict[str, bytes] = {}
+    for name, part in parts.items():
+        if is_geotiff(part):
+            _join(rasters, {"coarse" if name == "body" else name: part})
     values: dict[str, Any] = {}
     for name, part in parts.items():
         if not is_geotiff(part):
