@@ -198,7 +198,11 @@ def test_a_window_is_the_crop_whatever_the_threads(data: st.DataObject) -> None:
     coarse = series.coarse_at(target) + np.random.default_rng(row).normal(0, 2, (6, 8)).astype(np.float32)
     table = ratio_table(config, division)
     whole = Iustfm(config, region, mean_ratio, division, table=table).predict(coarse, target)
-    part = Iustfm(config, region, mean_ratio, division, table=table, threads=2).predict(coarse, target, window=window)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("thermoscale.pipelines.iustfm.BLOCK_PIXELS", 100)  # else so small a window is one thread's
+        part = Iustfm(config, region, mean_ratio, division, table=table, threads=2).predict(
+            coarse, target, window=window
+        )
     for name in ("lst", "spread_k", "iqr_k", "n_triples", "flags"):
         crop = whole[name][row : row + window[2], col : col + window[3]]
         np.testing.assert_array_equal(part[name], crop)
@@ -212,6 +216,19 @@ def test_lines_made_anew_for_every_block_change_nothing(monkeypatch: pytest.Monk
     monkeypatch.setattr("thermoscale.pipelines.iustfm_weighting.KEPT_BYTES", 0)
     anew = Iustfm(config, region, mean_ratio, division, table=table).predict(series.coarse_at(target), target)
     np.testing.assert_array_equal(anew["lst"], kept["lst"])
+
+
+def test_a_prepared_pipeline_gives_the_same_and_does_not_look_at_the_whole_library_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    series = linear_series()
+    region, config, target = tiny_region(series), tiny_iustfm_config(), series.coarse_time[2]
+    unprepared = Iustfm(config, region, mean_ratio, division).predict(series.coarse_at(target), target)
+    pipeline = Iustfm(config, region, mean_ratio, division)
+    pipeline.prepare()
+    monkeypatch.delattr(Library, "_pieces")
+    prepared = pipeline.predict(series.coarse_at(target), target)
+    np.testing.assert_array_equal(prepared["lst"], unprepared["lst"])
 
 
 def test_windows_of_one_target_ask_dynet_once() -> None:

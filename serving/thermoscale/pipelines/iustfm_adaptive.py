@@ -26,7 +26,10 @@ from thermoscale.times import parse_time
 
 _MIN_DATES = 2
 _MIN_CELLS, _MIN_CELL_SHARE = 3, 0.05
-_BLOCK_PIXELS = 1 << 16
+_BLOCK_PIXELS, _BLOCK_VALUES = (
+    1 << 17,
+    1 << 20,
+)  # large, so that threads seldom meet; however many dates, 4 MB of scenes
 _REMEMBERED_LIBRARIES = 2
 
 
@@ -104,7 +107,7 @@ class AdaptiveMode:
         labels = np.where(self._missing_class, 0, state.labels).ravel().astype(np.intp)
 
         def pieces() -> Iterator[tuple[slice, Array]]:
-            for block in _blocks(Window(0, 0, height, width)):
+            for block in _blocks(Window(0, 0, height, width), len(dates)):
                 scenes = self._read(dates, block).reshape(len(dates), -1)
                 pixels = slice(block.row * width, (block.row + block.height) * width)
                 yield pixels, fill_gaps((scenes - base) / unit, mean, covariance)
@@ -125,7 +128,7 @@ class AdaptiveMode:
             absent = missing[self._region.coarse_index[block.slices]]
             layers["flags"][rows] = absent * np.uint8(COARSE_MISSING) | outside * np.uint8(OUTSIDE_LIBRARY_RANGE)
 
-        _run(fill, list(_blocks(window)), self._threads)
+        _run(fill, list(_blocks(window, len(dates))), self._threads)
         return layers
 
     def _block(self, ready: AdaptiveTarget, dates: Array, block: Window) -> tuple[FloatArray, FloatArray, Array]:
@@ -145,9 +148,9 @@ class AdaptiveMode:
         return scenes
 
 
-def _blocks(window: Window) -> Iterator[Window]:
-    """Whole rows of ``window``, so few that they stay in the cache."""
-    step = max(1, _BLOCK_PIXELS // window.width)
+def _blocks(window: Window, n_dates: int) -> Iterator[Window]:
+    """Whole rows of ``window``."""
+    step = max(1, min(_BLOCK_PIXELS, _BLOCK_VALUES // n_dates) // window.width)
     for row in range(window.row, window.row + window.height, step):
         height = min(step, window.row + window.height - row)
         yield Window(row, window.col, height, window.width)

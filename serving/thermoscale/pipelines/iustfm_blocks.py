@@ -46,8 +46,9 @@ def predict_window(
     """
     assembly = _Assembly.of(config, region, plan, ratio_net)
     layers = _empty_layers(window)
-    share = -(-window.height * window.width // threads)
-    capacity = min(share, block_pixels(most_pixels, len(plan.triples), len(assembly.times)))
+    n_pixels = window.height * window.width
+    threads = min(threads, 1 + 2 * n_pixels // most_pixels)  # on less, a thread more hinders
+    capacity = min(-(-n_pixels // threads), block_pixels(most_pixels, len(plan.triples), len(assembly.times)))
     blocks = list(_row_blocks(window, capacity))
     waiting = iter(blocks)
 

@@ -57,11 +57,10 @@ def clip_inputs(
     cells = clip_cells(region) if cells is None else cells
     owners = np.flatnonzero(region.slots >= 0)
     slots = region.slots[owners]
-    usable = cells[None, :, owners] & np.isfinite(alpha)[:, None, owners]
-    shape = (alpha.shape[0], cells.shape[0], m_max)
-    values, valid = np.zeros(shape, np.float32), np.zeros(shape, bool)
-    values[..., slots] = np.where(usable, alpha[:, None, owners], 0.0)
-    valid[..., slots] = usable
+    of_slot, in_clip = np.full((len(alpha), m_max), np.nan, np.float32), np.zeros((len(cells), m_max), bool)
+    of_slot[:, slots], in_clip[:, slots] = alpha[:, owners], cells[:, owners]
+    valid = in_clip & np.isfinite(of_slot)[:, None]
+    values = np.where(valid, of_slot[:, None], np.float32(0))
     return values.reshape(-1, m_max), valid.reshape(-1, m_max)
 
 

@@ -7,12 +7,12 @@ from thermoscale.pipelines.library import Library
 from thermoscale.pipelines.region import Region
 from thermoscale.pipelines.windows import Window
 
-FLOATS_AT_ONCE = 1 << 21
-"""Values of all scenes and triples of a block: 8 MB, so memory does not grow with the number of triples."""
+FLOATS_AT_ONCE = 5 << 19
+"""Values of all scenes and triples of a block: 10 MB, so memory does not grow with the number of triples."""
 
 
 def block_pixels(most: int, n_triples: int, n_dates: int) -> int:
-    """Pixels of a block: few enough for the cache, enough for numpy's calls not to matter."""
+    """Pixels of a block: few enough for the memory, enough for numpy's calls not to matter."""
     return max(1, min(most, FLOATS_AT_ONCE // (n_triples + n_dates)))
 
 

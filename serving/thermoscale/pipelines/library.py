@@ -89,10 +89,14 @@ class Library:
         sums, n_valid, n_all = np.zeros((3, shape[0] * shape[1] + 1))  # cell 0 collects the pixels outside
         for piece in self._pieces():
             values, cells = self.fine_at(time, piece).ravel(), coarse_index[piece].ravel() + 1
+            counts = np.bincount(cells, minlength=n_all.size)
+            n_all += counts
             valid = ~np.isnan(values)
-            n_all += np.bincount(cells, minlength=n_all.size)
-            n_valid += np.bincount(cells[valid], minlength=n_all.size)
-            sums += np.bincount(cells[valid], values[valid], n_all.size)
+            if not valid.all():
+                values, cells = values[valid], cells[valid]
+                counts = np.bincount(cells, minlength=n_all.size)
+            n_valid += counts
+            sums += np.bincount(cells, values, n_all.size)
         enough = n_valid >= np.maximum(_MIN_SHARE * n_all, 1)
         means = np.divide(sums, n_valid, out=np.full(sums.shape, np.nan), where=enough)
         in_cells: FloatArray = means[1:].reshape(shape).astype(np.float32)
