@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thermoscale.testing.fields import block_mean, cloud_map, smooth_field
-from thermoscale.testing.worlds import make_pairs, make_series
+from thermoscale.testing.worlds import make_pairs, make_series, make_yearly
 
 QUIET = {"coarse_noise_k": 0.0, "fine_noise_k": 0.0}
 
@@ -41,6 +41,25 @@ def test_in_a_class_wise_world_every_class_changes_as_one(seed: int) -> None:
     change = world.truth[4] - world.truth[1]
     for label in np.unique(world.land_cover):
         assert np.ptp(change[world.land_cover == label]) < 1e-3
+
+
+def test_the_weather_of_classes_moves_every_class_by_itself_and_changes_nothing_else() -> None:
+    still = make_series(4, fine_shape=(24, 24), scale_factor=6, n_dates=6, smooth_change_k=0.0, **QUIET)
+    moved = make_series(
+        4, fine_shape=(24, 24), scale_factor=6, n_dates=6, smooth_change_k=0.0, class_weather_k=2.0, **QUIET
+    )
+    added = moved.truth - still.truth
+    for label in np.unique(still.land_cover):
+        assert np.ptp(added[:, still.land_cover == label], axis=1).max() < 1e-3
+    assert np.ptp(added[2]) > 0.5
+
+
+def test_yearly_scenes_have_exact_cell_means_for_coarse_partners_and_hardly_another_mean() -> None:
+    series = make_yearly(2, n_years=5, coarse_shape=(8, 8))
+    assert series.fine.shape == (5, 88, 88)
+    np.testing.assert_array_equal(series.coarse, block_mean(series.fine, 11))
+    assert np.ptp(series.fine.mean(axis=(1, 2))) < 2 * series.fine[0].std()
+    np.testing.assert_array_equal(series.fine, make_yearly(2, n_years=5, coarse_shape=(8, 8)).fine)
 
 
 def test_in_a_world_without_class_change_only_a_smooth_field_changes() -> None:

@@ -10,7 +10,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from thermoscale.errors import InvalidInput, Undetermined
+from thermoscale.errors import InvalidInput, ThermoscaleError, Undetermined
 from thermoscale.formats import Pairs, Series
 from thermoscale.geo.datasets import write_pairs, write_series
 from thermoscale.testing.bundles import linear_series, write_tiny_amun, write_tiny_iustfm
@@ -106,6 +106,56 @@ def test_the_target_takes_part_in_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     for time, library in seen:
         assert time not in library.fine_time
         assert time not in library.coarse_time
+
+
+def test_adaptive_alone_trains_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a network was trained")
+
+    monkeypatch.setattr("thermoscale_train.fusion_models.fit_iustfm", train)
+    methods = evaluate_iustfm(small_series(n_dates=12), methods=["adaptive"], settings=load_iustfm_settings())[
+        "methods"
+    ]
+    assert methods["adaptive"]["coverage"] == 1.0
+    shares = [methods["adaptive"][f"spread_coverage_q{number}"] for number in (1, 2, 3, 4)]
+    assert methods["adaptive"]["spread_coverage"] == pytest.approx(np.mean(shares), abs=0.01)
+
+
+def test_every_date_is_a_target_when_asked_for_and_the_ends_have_unordered_triples() -> None:
+    series, chosen = small_series(n_dates=12), ["ustfm", "iustfm_closed_form", "oracle_alpha", "estarfm"]
+    judged = evaluate_iustfm(series, methods=chosen, settings=few_steps(), targets="every")
+    validate(judged)
+    assert judged["settings"]["targets"] == sorted(series.fine_time)
+    first = {case["method"]: case for case in judged["cases"] if case["id"] == min(series.fine_time)}
+    assert first["estarfm"]["coverage"] == 0.0
+    for method in ("ustfm", "iustfm_closed_form", "oracle_alpha"):
+        assert first[method]["n_triples"] > 0
+        assert first[method]["coverage"] > 0.5
+
+
+def test_undated_targets_stand_half_way_so_the_order_of_the_dates_tells_nothing() -> None:
+    series = small_series(n_dates=9)
+    times = series.fine_time
+    turned = series.select_fine([times[1], times[2], times[0]])
+    turned = replace(turned, fine_time=times, coarse=np.stack([series.coarse_at(time) for time in turned.fine_time]))
+    turned = replace(turned, coarse_time=times, coarse_error=None, coarse_local_hour=None, fine_local_hour=None)
+    methods = ["time_interp", "fdc_median", "starfm", "ustfm"]
+    one, two = (
+        evaluate_iustfm(one, methods=methods, settings=few_steps(), targets="undated") for one in (series, turned)
+    )
+    validate(one)
+    assert one["settings"]["targets"] == list(times)
+    for method in ("time_interp", "fdc_median", "starfm"):
+        by_date = [[case["rmse"] for case in part["cases"] if case["method"] == method] for part in (one, two)]
+        assert by_date[1] == pytest.approx([by_date[0][1], by_date[0][2], by_date[0][0]], rel=2e-3)
+
+
+def test_the_target_of_undated_scenes_is_as_far_from_one_library_date_as_from_the_other() -> None:
+    series = small_series(n_dates=9)
+    for time in series.fine_time:
+        half_way = fusion.dated_half_way(series, time)
+        np.testing.assert_array_equal(half_way.fine_at(sorted(series.fine_time)[1]), series.fine_at(time))
+        np.testing.assert_array_equal(half_way.coarse_at(sorted(series.fine_time)[1]), series.coarse_at(time))
 
 
 def test_clusters_do_not_depend_on_the_target() -> None:
@@ -323,17 +373,18 @@ def test_the_command_prints_json_and_writes_it(tmp_path: Path, capsys: pytest.Ca
         assert "rmse" in capsys.readouterr().out
 
 
-def test_a_result_that_breaks_its_schema_is_neither_printed_nor_written(
+def test_a_result_that_breaks_its_schema_is_kept_under_a_name_that_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_pairs(tmp_path / "p.npz", make_pairs(1))
     monkeypatch.setattr("thermoscale_train.scoring.SCHEMA_VERSION", "one")
-    with pytest.raises(jsonschema.ValidationError, match="one"):
+    with pytest.raises(ThermoscaleError, match=r"schema_version.*r\.invalid\.json"):
         command(
             ["amun", "--pairs", str(tmp_path / "p.npz"), "--methods", "bilinear", "--out", str(tmp_path / "r.json")]
         )
     assert not capsys.readouterr().out
     assert not (tmp_path / "r.json").exists()
+    assert json.loads((tmp_path / "r.invalid.json").read_text())["schema_version"] == "one"
 
 
 def command(words: list[str]) -> int:
@@ -356,6 +407,15 @@ def test_the_schema_refuses_what_is_not_a_result(judged: dict[str, Any]) -> None
     ):
         with pytest.raises(jsonschema.ValidationError):
             validate(spoiled)
+
+
+def test_undated_targets_refuse_what_needs_dates(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"\['fitfc'\].*nearest date"):
+        evaluate_iustfm(small_series(), methods=["fitfc"], targets="undated")
+    with pytest.raises(InvalidInput, match="neither a bundle nor stations"):
+        evaluate_iustfm(small_series(), bundle=tmp_path, methods=["bilinear"], targets="undated")
+    with pytest.raises(Undetermined, match="no target"):
+        evaluate_iustfm(small_series(n_dates=6), methods=["bilinear"], targets="every")
 
 
 def test_unknown_methods_are_refused_with_the_list() -> None:

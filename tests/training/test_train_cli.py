@@ -62,7 +62,17 @@ def test_export_iustfm_fits_where_there_is_no_checkpoint(
 
 
 @pytest.mark.parametrize(
-    "verb", [["fit"], ["export"], ["evaluate"], ["demo"], ["fit", "amun"], ["fit", "iustfm"], ["export", "amun"]]
+    "verb",
+    [
+        ["fit"],
+        ["export"],
+        ["evaluate"],
+        ["demo"],
+        ["fit", "amun"],
+        ["fit", "iustfm"],
+        ["export", "amun"],
+        ["fusion-study"],
+    ],
 )
 def test_every_verb_answers_help(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as leaving:

@@ -18,7 +18,7 @@ import torch
 
 from thermoscale.errors import InvalidInput, ThermoscaleError
 from thermoscale.geo.datasets import read_pairs, read_series
-from thermoscale_train import demo, evaluate, noise_study, tune
+from thermoscale_train import demo, evaluate, fusion_study, noise_study, tune
 from thermoscale_train.checkpoint import AmunCheckpoint, IustfmCheckpoint, load_checkpoint, save_checkpoint
 from thermoscale_train.config import load_amun_settings, load_iustfm_settings
 from thermoscale_train.data.simulated import simulate_coarse
@@ -77,6 +77,10 @@ def _parser() -> argparse.ArgumentParser:
         verbs, "noise-study", noise_study.run, "what noise of the change ratio costs, on synthetic worlds"
     )
     noise_study.add_arguments(studying)
+    comparing = _add_verb(
+        verbs, "fusion-study", fusion_study.run, "mode adaptive against all methods, synthetic worlds"
+    )
+    fusion_study.add_arguments(comparing)
     demo.add_arguments(_add_verb(verbs, "demo", demo.run, "fit, export, pack, serve, predict and judge, all at once"))
     return parser
 

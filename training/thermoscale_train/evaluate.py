@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema
 
-from thermoscale.errors import InvalidInput
+from thermoscale.errors import InvalidInput, ThermoscaleError
 from thermoscale.geo.datasets import read_pairs, read_series
 from thermoscale_train import evaluate_amun, evaluate_iustfm
 from thermoscale_train.config import load_iustfm_settings
@@ -34,10 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fusion.add_argument(
         "--leave-one-date-out",
         action="store_true",
-        help="hold out every interior date in turn and fit to the rest; this is what happens without --bundle",
+        help="hold out every target in turn and fit to the rest; this is what happens without --bundle",
+    )
+    fusion.add_argument(
+        "--targets",
+        choices=evaluate_iustfm.TARGETS,
+        default="interior",
+        help="usable fine dates to predict: interior ones (default); every one, with unordered triples at both ends; "
+        "undated: every one of dates that are stand-ins for unknown ones, placed half-way among the others",
     )
     fusion.add_argument("--dynet-config", type=Path, help="TOML of the fits; default the shipped one")
     fusion.add_argument("--ratio-net-config", type=Path, help="TOML of the fits; default the shipped one")
+    fusion.add_argument("--adaptive-config", type=Path, help="TOML of the fits; default the shipped one")
     _add_common(fusion, evaluate_iustfm.METHODS)
     fusion.add_argument("--seed", type=int, default=0, help="of the fits (default 0)")
     fusion.add_argument(
@@ -63,16 +71,28 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, check the result against its schema, and write it; 0.
 
     Raises:
-        jsonschema.ValidationError: a mistake of this program; nothing is printed.
+        ThermoscaleError: the result breaks its schema, a mistake of this program; it names the file that keeps it.
     """
     result = _evaluate_iustfm(args) if args.pipeline == "iustfm" else _evaluate_amun(args)
     text = json.dumps(result, indent=2, allow_nan=False)
-    jsonschema.validate(json.loads(text), load_schema())
+    try:
+        jsonschema.validate(json.loads(text), load_schema())
+    except jsonschema.ValidationError as error:
+        # Hours of fits may stand behind the result: it is kept, under a name that no reader takes for a good one.
+        kept = (args.out or Path(f"evaluate-{args.pipeline}.json")).with_suffix(".invalid.json")
+        _write(kept, text)
+        raise ThermoscaleError(
+            f"the result breaks its schema, {error.json_path}: {error.message}; kept in {kept}"
+        ) from error
     if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text + "\n", encoding="utf-8")
+        _write(args.out, text)
     sys.stdout.write((text if args.json else _for_people(result)) + "\n")
     return 0
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _for_people(result: dict[str, Any]) -> str:
@@ -126,17 +146,21 @@ def _stations(args: argparse.Namespace) -> StationTable | None:
 
 
 def _evaluate_iustfm(args: argparse.Namespace) -> dict[str, Any]:
-    methods = choose_methods(args.methods, evaluate_iustfm.METHODS)
+    known = evaluate_iustfm.METHODS
+    if args.targets == "undated":
+        known = tuple(method for method in known if method not in evaluate_iustfm.NEED_THE_ORDER)
+    methods = choose_methods(args.methods, known)
     if args.report is not None and args.report_method not in methods:
         raise InvalidInput(f"--report draws {args.report_method}, which is not among --methods {','.join(methods)}")
     result, evidence = evaluate_iustfm.evaluate_with_evidence(
         read_series(args.series),
         bundle=args.bundle,
         methods=methods,
-        settings=load_iustfm_settings(args.dynet_config, args.ratio_net_config),
+        settings=load_iustfm_settings(args.dynet_config, args.ratio_net_config, args.adaptive_config),
         budget=None if args.full_fits else Budget(),
         seed=args.seed,
         processes=args.processes,
+        targets=args.targets,
         stations=_stations(args),
         drawn=None if args.report is None else args.report_method,
         progress=True,

@@ -1,4 +1,4 @@
-"""Judge fusion methods on the interior dates of a series. A held-out date takes part in nothing.
+"""Judge fusion methods on dates of a series. A held-out date takes part in nothing.
 
 Without a bundle every target is left out of the series in turn, fine and coarse, and HCRs and networks are fitted to
 the rest. With a bundle the targets are the interior dates that it has never seen, and its library is everybody's.
@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -21,14 +21,34 @@ from thermoscale.formats import Series
 from thermoscale.service import open_bundle
 from thermoscale_train.config import IustfmSettings, TrainingSettings, load_iustfm_settings, settings_to_json
 from thermoscale_train.data.split import interior_dates
-from thermoscale_train.evaluate_target import METHODS, Judged, Questions, judge, judge_held_out
+from thermoscale_train.evaluate_target import (
+    METHODS,
+    NEED_THE_ORDER,
+    Judged,
+    Questions,
+    judge,
+    judge_held_out,
+)
 from thermoscale_train.evidence import Evidence
 from thermoscale_train.fusion_models import model_of_bundle, seen_dates
 from thermoscale_train.scoring import bundle_name, result
 from thermoscale_train.stations import Located, StationPlace, Tower, compare, locate, read_towers
 from thermoscale_train.usable import UsableRule, usable_dates
 
-__all__ = ["METHODS", "Budget", "StationTable", "evaluate_iustfm", "evaluate_with_evidence"]
+__all__ = [
+    "METHODS",
+    "NEED_THE_ORDER",
+    "TARGETS",
+    "Budget",
+    "StationTable",
+    "Targets",
+    "evaluate_iustfm",
+    "evaluate_with_evidence",
+]
+
+Targets = Literal["interior", "every", "undated"]
+TARGETS: tuple[Targets, ...] = ("interior", "every", "undated")
+MIN_DATES = 3
 
 ONE_GUARD = (
     "ustfm, iustfm_* and oracle_alpha share HCRs and these guards, so that none is weakened; METHODS 1.5 has 2 K"
@@ -100,6 +120,7 @@ def evaluate_with_evidence(
     rule: UsableRule | None = None,
     seed: int = 0,
     processes: int = 1,
+    targets: Targets = "interior",
     stations: StationTable | None = None,
     drawn: str | None = None,
     progress: bool = False,
@@ -111,26 +132,32 @@ def evaluate_with_evidence(
         settings: of those fits; default the shipped ones.
         budget: limit of those fits; None for none.
         processes: targets fitted and judged at a time, one thread each; with a bundle there is one.
+        targets: ``interior`` dates have a library date on either side; ``every`` usable date is one, the first and
+            the last by unordered triples; ``undated`` is for stand-ins of unknown dates: every date is a target and
+            stands half-way among the others.
         stations: towers to compare with, also on dates that have no fine scene.
         drawn: method whose evidence is collected for a report.
 
     Raises:
-        InvalidInput: the series is not on the bundle's grids, or the stations cannot be used.
+        InvalidInput: the series is not on the bundle's grids, the stations cannot be used, or ``undated`` with what
+            needs dates (a bundle, stations, methods of the nearest date).
         Undetermined: no target is left and no tower either.
     """
     settings, rule = settings or load_iustfm_settings(), rule or UsableRule()
+    if targets == "undated":
+        _require_no_dates(bundle, stations, methods)
     usable, excluded = usable_dates(series, rule)
     if budget is not None and bundle is None:
         settings = budget.applied(settings, series)
     located = None if stations is None else _located(series, stations)
-    questions = Questions(tuple(methods), settings, rule, seed, drawn=drawn)
+    questions = Questions(tuple(methods), settings, rule, seed, drawn=drawn, undated=targets == "undated")
     if stations is not None and located is not None:
         questions = replace(questions, pixels=located.pixels, station_px=stations.side_px)
     tower_dates = () if located is None else _tower_dates(series, located.towers)
     facts: dict[str, Any] = {}
     if bundle is None:
         dates, name, library_guards = usable, None, settings.dynet.guards
-        turns = _turns(interior_dates(usable), tower_dates)
+        turns = _turns(_targets(usable, targets), tower_dates)
         judged = _in_turn(series.select_fine(usable), turns, questions, processes, progress)
         facts = {"training": settings_to_json(settings), "budget": None if budget is None else asdict(budget)}
     else:
@@ -139,19 +166,20 @@ def evaluate_with_evidence(
         seen = seen_dates(service, model)
         dates, name = sorted({*usable, *model.library.fine_time}), bundle_name(service.manifest)
         library_guards = model.guards
-        targets = [time for time in interior_dates(dates) if time in usable and time not in seen]
-        turns = _turns(targets, [time for time in tower_dates if time not in seen])
+        unseen = [time for time in _targets(dates, targets) if time in usable and time not in seen]
+        turns = _turns(unseen, [time for time in tower_dates if time not in seen])
         judge_turn = partial(_judge_turn, series=series, model=model, questions=questions)
         judged = map(judge_turn, tqdm(turns, "evaluate", disable=not progress))
     if not turns:
         raise Undetermined(
-            f"no target: {len(usable)} of {len(series.fine_time)} fine dates are usable {usable}; a target needs one "
-            "before and one after it, and must be unknown to the bundle that is judged"
+            f"no target: {len(usable)} of {len(series.fine_time)} fine dates are usable {usable}; a target needs two "
+            "others (one before and one after it for interior targets), and must be unknown to a bundle that is judged"
         )
     done = list(judged)
     stated = {
         "held_out": "each target in turn" if bundle is None else "every date that the bundle has not seen",
         "targets": [turn.held_out for turn in turns if turn.held_out is not None],
+        "targets_are": targets,
         "bundle": name,
         "usable": asdict(rule),
         "guards": {**library_guards.to_json(), "note": ONE_GUARD},
@@ -185,6 +213,22 @@ def _tower_dates(series: Series, towers: Iterable[Tower]) -> tuple[str, ...]:
     towers = tuple(towers)
     open_dates = sorted(set(series.coarse_time) - set(series.fine_time))
     return tuple(time for time in open_dates if any(tower.at(time) is not None for tower in towers))
+
+
+def _require_no_dates(bundle: Path | None, stations: StationTable | None, methods: Sequence[str]) -> None:
+    if bundle is not None or stations is not None:
+        raise InvalidInput("undated targets stand for unknown dates: they take neither a bundle nor stations")
+    dated = [method for method in methods if method in NEED_THE_ORDER]
+    if dated:
+        raise InvalidInput(
+            f"methods {dated} take the nearest date, which is unknown for undated targets; leave them out"
+        )
+
+
+def _targets(dates: Sequence[str], which: Targets) -> tuple[str, ...]:
+    if which == "interior":
+        return interior_dates(dates)
+    return tuple(sorted(dates)) if len(dates) >= MIN_DATES else ()
 
 
 def _turns(targets: Sequence[str], tower_dates: Sequence[str]) -> list[_Turn]:

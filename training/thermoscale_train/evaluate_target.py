@@ -2,7 +2,7 @@
 
 import time as clock
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,19 +11,22 @@ from thermoscale.arrays import QUANTITIES, FloatArray
 from thermoscale.errors import Undetermined
 from thermoscale.formats import Series
 from thermoscale.numerics.change_ratio import baseline_k
-from thermoscale.numerics.triples import enumerate_triples
+from thermoscale.numerics.triples import TripleOrder, enumerate_triples
 from thermoscale_train.baselines import FUSION
 from thermoscale_train.baselines.oracle_alpha import oracle_alpha
 from thermoscale_train.baselines.ustfm import UstfmConstants, ustfm
 from thermoscale_train.config import IustfmSettings
 from thermoscale_train.evidence import Evidence, collect_evidence
-from thermoscale_train.fusion_models import FusionModel, fit_model, place_without_networks
+from thermoscale_train.fusion_models import FusionModel, fit_model, fit_untrained, place_alone
 from thermoscale_train.scoring import PSNR_RANGES, Scores, score_case
 from thermoscale_train.stations import Pixel, value_at
 from thermoscale_train.usable import UsableRule
 
 MODES = {"iustfm_closed_form": "closed_form", "iustfm_rationet": "rationet", "adaptive": "adaptive"}
+NETWORK_MODES = ("iustfm_closed_form", "iustfm_rationet")
 METHODS = (*FUSION, *MODES, "oracle_alpha")
+NEED_THE_ORDER = ("persistence", "fdc_nearest", "fitfc")
+"""Take the nearest date, which nobody knows where the order of the dates is unknown."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Questions:
     Attributes:
         pixels: towers' pixels, where predictions are read, ``station_px`` square.
         drawn: method whose evidence a report needs; None for no report.
+        undated: the order of the dates is unknown, see :func:`dated_half_way`.
     """
 
     methods: tuple[str, ...]
@@ -42,6 +46,7 @@ class Questions:
     pixels: tuple[Pixel, ...] = ()
     station_px: int = 1
     drawn: str | None = None
+    undated: bool = False
 
 
 class Prediction(NamedTuple):
@@ -76,6 +81,13 @@ def judge_held_out(series: Series, held_out: str | None, times: tuple[str, ...],
     Args:
         held_out: the fine date among ``times``; None where none of ``times`` has a fine scene.
     """
+    if questions.undated and held_out is not None:
+        half_way = dated_half_way(series, held_out)
+        middle = sorted(half_way.fine_time)[len(half_way.fine_time) // 2]
+        judged = judge_held_out(half_way, middle, (middle,), replace(questions, undated=False))
+        cases = [{**case, "id": held_out} for case in judged.cases]
+        evidence = [one._replace(time=held_out) for one in judged.evidence]
+        return judged._replace(times=times, cases=cases, evidence=evidence)
     start = clock.perf_counter()
     model = model_without(series, held_out, questions)
     seconds = clock.perf_counter() - start
@@ -86,9 +98,31 @@ def judge_held_out(series: Series, held_out: str | None, times: tuple[str, ...],
 def model_without(series: Series, held_out: str | None, questions: Questions) -> FusionModel:
     """What can be known without ``held_out``; networks are fitted only when a method needs them."""
     library = series if held_out is None else series.without(held_out)
-    if MODES.keys() & set(questions.methods):
+    if set(NETWORK_MODES) & set(questions.methods):
         return fit_model(library, questions.settings, questions.rule, questions.seed)
-    return place_without_networks(library, questions.settings, questions.seed)
+    if "adaptive" in questions.methods:
+        return fit_untrained(library, questions.settings, questions.rule, questions.seed)
+    return place_alone(library, questions.settings, questions.seed)
+
+
+def dated_half_way(series: Series, target: str) -> Series:
+    """The fine dates of ``series`` with their times exchanged so that ``target`` has the one in the middle.
+
+    Stand-ins for unknown dates must not tell which library date is nearer: with evenly spaced times and two library
+    dates both are equally far away.
+    """
+    times = sorted(series.fine_time)
+    dates = [time for time in times if time != target]
+    dates.insert(len(times) // 2, target)
+    arrays = {
+        "fine": np.stack([series.fine_at(time) for time in dates]),
+        "fine_time": times,
+        "coarse": np.stack([series.coarse_at(time) for time in dates]),
+        "coarse_time": times,
+        "coarse_index": series.coarse_index,
+        "quantity": series.quantity,
+    }
+    return Series.from_arrays(arrays)
 
 
 def judge(series: Series, model: FusionModel, times: Sequence[str], questions: Questions) -> Judged:
@@ -124,23 +158,30 @@ def _answer(model: FusionModel, coarse: FloatArray, truth: FloatArray | None, ti
     if method in MODES:
         if MODES[method] not in model.predict:
             raise Undetermined(f"the library of {time} does not determine {method}")
-        answer = model.predict[MODES[method]](coarse, time)
+        answer = model.predict[MODES[method]](coarse, time, order=order_around(model.library, time))
         n_triples = None if method == "adaptive" else len(answer["dates_used"])
         return Prediction(answer["lst"], answer["spread_k"], n_triples)
     if method == "oracle_alpha" and truth is not None:
-        lst = oracle_alpha(model.library, truth, time, model.labels, guards=model.guards)
+        order = order_around(model.library, time)
+        lst = oracle_alpha(model.library, truth, time, model.labels, guards=model.guards, order=order)
         return Prediction(lst, None, n_triples_within(model, time))
     if method == "ustfm":
         constants = UstfmConstants(guards=model.guards)
-        lst = ustfm(model.library, coarse, time, labels=model.labels, constants=constants)
+        order = order_around(model.library, time)
+        lst = ustfm(model.library, coarse, time, order=order, labels=model.labels, constants=constants)
         return Prediction(lst, None, n_triples_within(model, time))
     return Prediction(FUSION[method](model.library, coarse, time))
 
 
+def order_around(library: Series, time: str) -> TripleOrder:
+    """``ordered`` as in the papers; ``unordered`` where all library dates lie on one side of ``time``."""
+    return "ordered" if enumerate_triples(library.fine_time, time) else "unordered"
+
+
 def n_triples_within(model: FusionModel, time: str) -> int:
-    """Ordered triples around ``time`` whose baseline passes the guard."""
+    """Triples around ``time`` whose baseline passes the guard."""
     library, guards = model.library, model.guards.scaled(QUANTITIES[model.library.quantity])
-    triples = enumerate_triples(library.fine_time, time)
+    triples = enumerate_triples(library.fine_time, time, order_around(library, time))
     baselines = [baseline_k(library.fine_at(triple.pre), library.fine_at(triple.post)) for triple in triples]
     return sum(baseline >= guards.min_baseline_k for baseline in baselines)
 

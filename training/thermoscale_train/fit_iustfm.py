@@ -72,7 +72,7 @@ def fit_iustfm(
         "excluded": [vars(exclusion) for exclusion in excluded],
     }
     library = series.select_fine(usable)
-    place = _make_place(library, settings, seed, progress, resume)
+    place = make_place(library, settings, seed, progress, resume)
     record |= slot_facts(place.region, seed)
     adaptive = adaptive_or_none(library, settings, seed)
     if len(usable) < MIN_DATES:
@@ -112,7 +112,7 @@ def rehearse_iustfm(
         Undetermined: too few usable dates to hold one out.
     """
     usable, excluded = usable_dates(series, UsableRule())
-    place = _make_place(series.select_fine(usable), settings, seed, progress=False, resume=resume)
+    place = make_place(series.select_fine(usable), settings, seed, resume=resume)
     metrics = _rehearse(replace(place, on_score=on_score), _held_out(usable, settings)).metrics
     if not metrics:
         raise Undetermined(
@@ -123,7 +123,9 @@ def rehearse_iustfm(
     return held_out
 
 
-def _make_place(library: Series, settings: IustfmSettings, seed: int, progress: bool, resume: Path | None) -> Place:
+def make_place(
+    library: Series, settings: IustfmSettings, seed: int, progress: bool = False, resume: Path | None = None
+) -> Place:
     """Clusters, slots and the config of a bundle without networks."""
     dynet = settings.dynet
     region = make_region(library, dynet.region, dynet.network.m_max, seed, dynet.network.h_max)
@@ -162,7 +164,7 @@ def _rehearse(place: Place, held: tuple[str, ...]) -> _Rehearsal:
     inner = place.series
     for time in held:
         inner = inner.without(time)
-    stage = _make_place(inner, place.settings, place.seed, place.progress, place.resume)
+    stage = make_place(inner, place.settings, place.seed, place.progress, place.resume)
     stage = replace(stage, on_score=place.on_score)
     if not training_triples(stage.library, stage.guards, place.settings.dynet.samples.order):
         return _rehearse(place, held[1:])

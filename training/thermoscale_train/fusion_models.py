@@ -1,6 +1,7 @@
 """What the judge of fusion methods needs of an I-USTFM: its library, its HCRs and its answers."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from thermoscale.arrays import FloatArray, IntArray
 from thermoscale.errors import InvalidInput, Undetermined
 from thermoscale.formats import Series
 from thermoscale.iustfm_requests import RATIO_NET_GRAPH
+from thermoscale.numerics.adaptive_state import AdaptiveState
 from thermoscale.numerics.change_ratio import Guards
 from thermoscale.pipelines.iustfm import Iustfm, Region, decode_library
 from thermoscale.pipelines.iustfm_config import ADAPTIVE, MODES
@@ -19,9 +21,10 @@ from thermoscale.service import Service
 from thermoscale_train.checkpoint import IustfmCheckpoint
 from thermoscale_train.config import IustfmSettings
 from thermoscale_train.data.region import hcr_labels
-from thermoscale_train.fit_iustfm import fit_iustfm
+from thermoscale_train.fit_adaptive import adaptive_or_none
+from thermoscale_train.fit_iustfm import fit_iustfm, make_place
 from thermoscale_train.networks import dynet_network, ratio_net_network
-from thermoscale_train.usable import UsableRule
+from thermoscale_train.usable import UsableRule, usable_dates
 
 FACTS = ("steps", "alpha_sd", "held_out_for_selection")
 
@@ -45,25 +48,43 @@ class FusionModel(NamedTuple):
     facts: Mapping[str, Any] = {}
 
 
-def place_without_networks(library: Series, settings: IustfmSettings, seed: int) -> FusionModel:
-    """The HCRs alone, as :func:`fit_model` would make them."""
+def place_alone(library: Series, settings: IustfmSettings, seed: int) -> FusionModel:
+    """The HCRs and no mode: all that methods without a fit need."""
     labels = hcr_labels(library.fine, settings.dynet.region, seed, settings.dynet.network.h_max)
     return FusionModel(library, labels, settings.dynet.guards, {})
 
 
+def fit_untrained(library: Series, settings: IustfmSettings, rule: UsableRule, seed: int) -> FusionModel:
+    """The modes that need no network: the closed form with pooled ratios, and ``adaptive``.
+
+    A library of two dates serves them, and where only ``adaptive`` is asked nothing else has to be fitted.
+    """
+    place = make_place(library.select_fine(usable_dates(library, rule)[0]), settings, seed)
+    adaptive = adaptive_or_none(place.series, settings, seed)
+    config = replace(place.config, adaptive=adaptive is not None)
+    pipeline = Iustfm(config, place.region, None, None, adaptive=adaptive, remembered=1)
+    return FusionModel(library, place.region.labels, config.guards, _answers(pipeline, ("closed_form",), adaptive))
+
+
 def fit_model(library: Series, settings: IustfmSettings, rule: UsableRule, seed: int) -> FusionModel:
-    """HCRs and networks fitted to ``library``; only HCRs where the library does not determine the networks."""
+    """HCRs, ``adaptive`` and networks fitted to ``library``; without networks where it does not determine them."""
     try:
         checkpoint = fit_iustfm(library, settings, rule=rule, seed=seed)
     except Undetermined:
-        return place_without_networks(library, settings, seed)
-    pipeline = pipeline_of(checkpoint)
-    modes = (*(MODES if checkpoint.ratio_net else ("closed_form",)), *((ADAPTIVE,) if checkpoint.adaptive else ()))
-    predict = {mode: partial(pipeline.predict, mode=mode) for mode in modes}
+        return fit_untrained(library, settings, rule, seed)
+    modes = MODES if checkpoint.ratio_net else ("closed_form",)
+    predict = _answers(pipeline_of(checkpoint), modes, checkpoint.adaptive)
     facts = {key: checkpoint.training[key] for key in FACTS if key in checkpoint.training}
     held_out = checkpoint.metrics.get("held_out", {})
     facts |= {"mode": checkpoint.config.mode, **{key: held_out[key] for key in held_out if key != "dates"}}
     return FusionModel(library, checkpoint.region.labels, checkpoint.config.guards, predict, facts)
+
+
+def _answers(
+    pipeline: Iustfm, modes: tuple[str, ...], adaptive: AdaptiveState | None
+) -> dict[str, Callable[..., dict[str, Any]]]:
+    served = modes if adaptive is None else (*modes, ADAPTIVE)
+    return {mode: partial(pipeline.predict, mode=mode) for mode in served}
 
 
 def pipeline_of(checkpoint: IustfmCheckpoint) -> Iustfm:

@@ -12,12 +12,15 @@ import numpy as np
 from thermoscale.arrays import LST, REFLECTANCE, FloatArray, IntArray
 from thermoscale.bundle.manifest import Manifest
 from thermoscale.numerics.grids import interpolate
-from thermoscale.numerics.metrics import PSNR_RANGE, score
+from thermoscale.numerics.metrics import PSNR_RANGE, score, spread_coverage
 from thermoscale_train.usable import Exclusion
 
 SCHEMA_VERSION = 1
 PSNR_RANGES = {LST.name: PSNR_RANGE, REFLECTANCE.name: 1.0}
 """Peak of PSNR in the unit of each quantity; the 400 K are the I-USTFM paper's."""
+
+QUARTILES = ("spread_coverage_q1", "spread_coverage_q2", "spread_coverage_q3", "spread_coverage_q4")
+"""``spread_coverage`` over the quarter of the pixels with the smallest spread, and so on."""
 
 NOT_AVERAGED = ("id", "method", "n_pixels", "n_triples")
 
@@ -53,7 +56,17 @@ def score_case(
         psnr_range=psnr_range,
     )
     n_pixels = int(np.isfinite(truth).sum())
-    return {"id": name, "method": method, "n_pixels": n_pixels, **scores, "seconds": seconds}
+    quartiles = quartiles_of_spread(prediction, np.full_like(truth, np.nan) if spread is None else spread, truth)
+    return {"id": name, "method": method, "n_pixels": n_pixels, **scores, **quartiles, "seconds": seconds}
+
+
+def quartiles_of_spread(prediction: FloatArray, spread: FloatArray, truth: FloatArray) -> Scores:
+    """Share of the truth within one spread of the prediction, by quartile of spread; NaN where there is no spread."""
+    known = np.flatnonzero(np.isfinite(prediction) & np.isfinite(spread) & np.isfinite(truth))
+    ascending = known[np.argsort(spread.ravel()[known], kind="stable")]
+    quarters = ((image.ravel()[part] for image in (prediction, spread, truth)) for part in np.array_split(ascending, 4))
+    found = [spread_coverage(*quarter) if known.size >= 4 else math.nan for quarter in quarters]
+    return dict(zip(QUARTILES, found, strict=True))
 
 
 def result(

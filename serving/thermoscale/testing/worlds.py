@@ -66,6 +66,7 @@ def make_series(
     class_change: bool = True,
     smooth_change_k: float = 0.5,
     weather_k: float = 2.0,
+    class_weather_k: float = 0.0,
     coarse_noise_k: float = 0.3,
     fine_noise_k: float = 0.3,
     cloud_share: float = 0.0,
@@ -80,6 +81,7 @@ def make_series(
         fine_shape: ``(H, W)``, multiples of ``scale_factor``.
         smooth_change_k: standard deviation of a smooth field drawn anew for every date, K.
         weather_k: standard deviation of the offset of a whole date, K.
+        class_weather_k: the same of each class on each date: rain wets the bare soil more than the forest.
         coarse_noise_k, fine_noise_k: sensor noise per pixel, K.
         cloud_share: mean share of a scene under clouds; both sensors miss what is under them.
         shift_px: misregistration of the coarse sensor in fine pixels (rows, columns).
@@ -93,6 +95,8 @@ def make_series(
     signal = class_signal(days, hours, class_change=class_change)
     signal += weather_k * rng.standard_normal((n_dates, 1))
     change = [smooth_change_k * smooth_field(rng, fine_shape, fine_shape[0] / 4) for _ in range(n_dates)]
+    if class_weather_k > 0.0:
+        signal += class_weather_k * rng.standard_normal(signal.shape)
     still = texture - LAPSE_K_PER_M * (elevation - 800.0)
     truth = signal[:, land_cover] + still + np.stack(change)
 
@@ -120,6 +124,39 @@ def make_series(
     if coarse_noise_k > 0.0:
         arrays["coarse_error"] = np.full(n_dates, coarse_noise_k, np.float32)
     return World(Series.from_arrays(arrays), truth.astype(np.float32), land_cover, elevation.astype(np.float32))
+
+
+def make_yearly(
+    seed: int, *, n_years: int = 9, coarse_shape: tuple[int, int] = (16, 16), scale_factor: int = 11
+) -> Series:
+    """One fine scene a year in the same season, each with a coarse partner that is exactly its cell means.
+
+    Like a series of yearly 30 m LST epochs (METHODS 4): scenes of nearly one mean, whose detail of many sizes partly
+    stays and partly is new every year, on parcels of which a quarter changes its use from one year to the next.
+    """
+    rng = np.random.default_rng(seed)
+    shape = (coarse_shape[0] * scale_factor, coarse_shape[1] * scale_factor)
+    lasting, n_parcels = _detail(rng, shape), 40
+    parcels = patches(rng, shape, n_parcels, 6.0)
+    use = rng.standard_normal(n_parcels)
+    fine = []
+    for _ in range(n_years):
+        use = np.where(rng.random(n_parcels) < 0.25, rng.standard_normal(n_parcels), use)
+        contrast, weather = 1.0 + 0.2 * rng.standard_normal(), 1.2 * rng.standard_normal()
+        noise = 0.4 * rng.standard_normal(shape)
+        fine.append(305.0 + weather + 2.0 * contrast * lasting + 0.9 * use[parcels] + 1.4 * _detail(rng, shape) + noise)
+    times = np.array([f"{2000 + year}-07-15T12:00Z" for year in range(n_years)])
+    scenes = np.stack(fine).astype(np.float32)
+    arrays = {"fine": scenes, "fine_time": times, "coarse": block_mean(scenes, scale_factor), "coarse_time": times}
+    return Series.from_arrays(arrays)
+
+
+def _detail(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
+    """Detail of many sizes, ``[H, W]`` of variance 1: octaves from 1.5 to 48 pixels, the larger the stronger."""
+    octaves = [size**0.5 * smooth_field(rng, shape, size) for size in (1.5, 3.0, 6.0, 12.0, 24.0, 48.0)]
+    total = np.sum(octaves, axis=0)
+    detail: Array = total / total.std()
+    return detail
 
 
 def class_signal(days: Array, hours: Array, *, class_change: bool = True) -> Array:

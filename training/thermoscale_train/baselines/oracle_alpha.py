@@ -13,13 +13,19 @@ from thermoscale.numerics.change_ratio import (
     within_range,
 )
 from thermoscale.numerics.hcr import hcr_alpha, paint_hcr
-from thermoscale.numerics.triples import enumerate_triples, median_over_triples
+from thermoscale.numerics.triples import TripleOrder, enumerate_triples, median_over_triples
 
 GUARDS = Guards()
 
 
 def oracle_alpha(
-    series: Series, truth: FloatArray, time: str, labels: IntArray, *, guards: Guards = GUARDS
+    series: Series,
+    truth: FloatArray,
+    time: str,
+    labels: IntArray,
+    *,
+    guards: Guards = GUARDS,
+    order: TripleOrder = "ordered",
 ) -> FloatArray:
     """Closed form with the true HCR ratios, median over the triples, behind the guards of the published mode.
 
@@ -27,11 +33,11 @@ def oracle_alpha(
         series: the library, without ``time``.
         truth: ``[H, W]``, the fine image of ``time``.
         labels: ``[H, W]`` HCRs fitted without ``time``, -1 = none.
-        guards: K; to be the same as those of the methods it bounds.
+        guards, order: K; to be the same as those of the methods it bounds.
     """
     guards, n_hcr = guards.scaled(QUANTITIES[series.quantity]), int(labels.max()) + 1
     answers = [np.full(truth.shape, np.nan, np.float32)]
-    for triple in enumerate_triples(series.fine_time, time):
+    for triple in enumerate_triples(series.fine_time, time, order):
         pre, post = series.fine_at(triple.pre), series.fine_at(triple.post)
         alpha = paint_hcr(hcr_alpha(pre, truth, post, labels, n_hcr), labels)
         answer = closed_form(pre, post, alpha)

@@ -1,6 +1,6 @@
 """U-STFM with linear unmixing: Huang & Zhang 2014, IJRS 35(16):6213; Li M. et al. 2023, Remote Sensing 15(4):901.
 
-For every ordered triple one change ratio per HCR is unmixed from the coarse images, painted on the fine grid, and
+For every triple one change ratio per HCR is unmixed from the coarse images, painted on the fine grid, and
 the target follows from the two fine images; the answer is the per-pixel median over the triples. With f the area
 fractions of the HCRs in a cell q and D = F_post - F_pre, the four ways to unmix (METHODS 1.3):
 
@@ -34,7 +34,7 @@ from thermoscale.numerics.change_ratio import (
     within_range,
 )
 from thermoscale.numerics.hcr import area_fractions, paint_hcr
-from thermoscale.numerics.triples import Triple, enumerate_triples, median_over_triples
+from thermoscale.numerics.triples import Triple, TripleOrder, enumerate_triples, median_over_triples
 from thermoscale_train.data.hcr_clusters import fit_hcr
 
 Variant = Literal["ratio", "difference", "image", "beta"]
@@ -83,6 +83,7 @@ def ustfm(
     time: str,
     *,
     variant: Variant = "ratio",
+    order: TripleOrder = "ordered",
     labels: IntArray | None = None,
     constants: UstfmConstants = PAPER,
 ) -> FloatArray:
@@ -90,17 +91,20 @@ def ustfm(
 
     Args:
         variant: what is unmixed; ``ratio`` is the I-USTFM paper's reading.
+        order: which pairs of library dates make a triple; the papers have a fine date before and one after.
         labels: ``[H, W]`` HCRs, -1 = none; default k-means on the library's fine images.
 
     Raises:
         InvalidInput: another variant.
-        Undetermined: no fine date before or none after ``time``, or no HCR can be found.
+        Undetermined: no triple of this order around ``time``, or no HCR can be found.
     """
     if variant not in _PREDICT:
         raise InvalidInput(f"variant is {variant!r}, needed one of {list(_PREDICT)}")
-    triples = enumerate_triples(series.fine_time, time)
+    triples = enumerate_triples(series.fine_time, time, order)
     if not triples:
-        raise Undetermined(f"no triple around {time}: the library has fine dates {sorted(series.fine_time)} only")
+        raise Undetermined(
+            f"no {order} triple around {time}: the library has fine dates {sorted(series.fine_time)} only"
+        )
     if labels is None:
         labels = fit_hcr(series.fine, constants.n_hcr, constants.seed)
     place = _place(series, labels, constants)
