@@ -67,7 +67,7 @@ def fit_adaptive(series: Series, settings: AdaptiveSettings, *, seed: int) -> Ad
     """The state of a library: two or more usable fine dates; dates to be judged later must not be in it."""
     scenes = scale_scenes(series, settings.min_cover)
     every = np.arange(len(scenes.times))
-    labels = classify(scenes.fine, n_classes(scenes, settings), seed)
+    labels = classify(scenes.fine, n_classes(scenes, settings, len(every)), seed)
     view = view_scenes(scenes, every, labels)
     inner = targets(len(every), len(every))
     variograms = choose_variograms(scenes.fine, view, scenes.compared, scenes.times, inner)

@@ -14,6 +14,7 @@ from thermoscale_train.config import AdaptiveSettings
 
 _CLUSTERED_PIXELS = 4000
 _CELLS_PER_CLASS = 6
+_CLASSES_PER_DATE = 8  # of few dates: classes of one scene are slices of its values, and finer ones copy its noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +110,9 @@ def view_scenes(scenes: Scenes, dates: Array, labels: Array) -> LibraryView:
     return view_library([(slice(None), scenes.fine[dates])], len(dates), labels, scenes.grid)
 
 
-def n_classes(scenes: Scenes, settings: AdaptiveSettings) -> int:
-    """As set, or so few that each has some cells."""
-    return max(2, min(settings.classes, scenes.grid.n // _CELLS_PER_CLASS))
+def n_classes(scenes: Scenes, settings: AdaptiveSettings, n_dates: int) -> int:
+    """Of ``n_dates`` dates: as set, or so few that each has some cells and is told apart by enough dates."""
+    return max(2, min(settings.classes, scenes.grid.n // _CELLS_PER_CLASS, _CLASSES_PER_DATE * n_dates))
 
 
 def leave_out(scenes: Scenes, settings: AdaptiveSettings, seed: int) -> Iterator[LeftOut]:
@@ -119,7 +120,7 @@ def leave_out(scenes: Scenes, settings: AdaptiveSettings, seed: int) -> Iterator
     n_dates, rng = len(scenes.times), np.random.default_rng(seed)
     for date in targets(n_dates, settings.left_out_dates):
         rest = np.delete(np.arange(n_dates), date)
-        labels = classify(scenes.fine[rest], n_classes(scenes, settings), seed)
+        labels = classify(scenes.fine[rest], n_classes(scenes, settings, len(rest)), seed)
         view = view_scenes(scenes, rest, labels)
         coarse = scenes.coarse[date] + bias_of_coarse(scenes.compared[rest], view.cell_fine)
         good = np.flatnonzero(np.isfinite(scenes.compared[date]) & (scenes.grid.count > 0))
