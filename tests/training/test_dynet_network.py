@@ -78,15 +78,32 @@ def test_the_widths_are_those_of_the_paper() -> None:
     assert [m.out_features for m in linear] == [40, 40, 40, 10, 10, 1]
 
 
-def test_ratio_net_works_in_physical_units() -> None:
+def trained_ratio_net(distance_offset: float = 0.0, distance_scale: float = 1.0) -> RatioNet:
+    """With a head that is not zero, as after training."""
     torch.manual_seed(0)
-    plain = RatioNet(RatioNetConfig())
-    scaled = RatioNet(
-        RatioNetConfig(distance_offset=5.0, distance_scale=2.0, a2_offset=1.0, a2_scale=3.0, delta_scale=4.0)
-    )
-    scaled.load_state_dict({**plain.state_dict(), **{k: v for k, v in scaled.state_dict().items() if "perc" not in k}})
-    distance, a2 = torch.rand(7) * 20, torch.randn(7)
-    assert torch.allclose(scaled(distance, a2), 4 * plain((distance - 5) / 2, (a2 - 1) / 3), atol=1e-5)
+    ratio_net = RatioNet(RatioNetConfig(distance_offset=distance_offset, distance_scale=distance_scale))
+    nn.init.normal_(ratio_net.perceptron[-1].weight)
+    return ratio_net
+
+
+def test_an_untrained_ratio_net_is_the_closed_form() -> None:
+    distance, a2 = torch.rand(99) * 20, torch.cat([torch.linspace(-6, -0.1, 50), torch.linspace(0.1, 6, 49)])
+    torch.testing.assert_close(RatioNet(RatioNetConfig())(distance, a2), distance / a2)
+
+
+def test_ratio_net_corrects_the_quotient_and_works_in_physical_units() -> None:
+    """A ten times finer unit with ten times larger statistics gives ten times the step."""
+    distance, a2 = torch.rand(7) * 20, torch.tensor([-6.0, -1.0, -0.1, 0.1, 1.0, 2.0, 6.0])
+    kelvin, tenths = trained_ratio_net(5.0, 2.0), trained_ratio_net(50.0, 20.0)
+    torch.testing.assert_close(tenths(10 * distance, a2), 10 * kelvin(distance, a2))
+    assert (kelvin(distance, a2) - distance / a2).abs().max() > 1e-3
+
+
+def test_ratio_net_is_smooth_where_the_target_is_close_to_the_earlier_date() -> None:
+    """There a2 jumps from plus to minus infinity."""
+    distance, a2 = torch.full((2,), 10.0), torch.tensor([-1e6, 1e6])
+    step = trained_ratio_net()(distance, a2)
+    torch.testing.assert_close(step[0], step[1], atol=1e-4, rtol=0.0)
 
 
 @given(seed=st.integers(0, 50), space=st.sampled_from(SPACES))

@@ -20,7 +20,7 @@ from thermoscale.testing.worlds import make_series
 from thermoscale_train.checkpoint import IustfmCheckpoint, load_checkpoint, save_checkpoint
 from thermoscale_train.config import IustfmSettings, RatioNetSamples, RegionSettings
 from thermoscale_train.data.dynet_samples import draw_dynet_pool, random_clips, training_triples
-from thermoscale_train.data.ratio_net_samples import draw_ratio_net_pool
+from thermoscale_train.data.ratio_net_samples import RatioNetPool, draw_ratio_net_pool
 from thermoscale_train.data.region import make_region, served_clips
 from thermoscale_train.data.split import interior_dates
 from thermoscale_train.fit_iustfm import fit_iustfm
@@ -58,7 +58,8 @@ def test_an_interrupted_fit_goes_on_where_it_was(
     tmp_path: Path, series: Series, iustfm_settings: IustfmSettings, iustfm_checkpoint: IustfmCheckpoint
 ) -> None:
     first = fit_iustfm(series, iustfm_settings, seed=0, resume=tmp_path)
-    assert len(list(tmp_path.iterdir())) == 4
+    untrained = first.training["steps"][1] == 0  # its final run has nothing to keep
+    assert len(list(tmp_path.iterdir())) == 4 - untrained
     second = fit_iustfm(series, iustfm_settings, seed=0, resume=tmp_path)
     assert first.config == second.config == iustfm_checkpoint.config
 
@@ -89,6 +90,26 @@ def test_three_dates_are_enough_to_train(series: Series, iustfm_settings: Iustfm
     checkpoint = fit_iustfm(series.select_fine(times), iustfm_settings, seed=0)
     assert checkpoint.dynet is not None
     assert checkpoint.training["held_out_for_selection"] == []
+
+
+def test_ratio_net_stays_the_closed_form_where_no_training_is_better(
+    series: Series, iustfm_settings: IustfmSettings
+) -> None:
+    """Steps so long that they only do harm."""
+    ratio_net = iustfm_settings.ratio_net
+    harmful = replace(
+        ratio_net,
+        samples=replace(ratio_net.samples, pool=20_000, triples=40),  # ratios as wide as the held-out ones
+        training=replace(ratio_net.training, learning_rate=10.0),
+    )
+    checkpoint = fit_iustfm(series, replace(iustfm_settings, ratio_net=harmful), seed=0)
+    assert checkpoint.training["steps"][1] == 0
+    scores = checkpoint.metrics["held_out"]
+    assert scores["rmse_rationet"] == pytest.approx(scores["rmse_closed_form"], rel=0.02)
+    untrained = checkpoint.build_ratio_net()
+    assert untrained is not None
+    distance, a2 = torch.rand(9) * 20, torch.linspace(0.1, 6.0, 9)
+    torch.testing.assert_close(untrained(distance, a2), distance / a2)
 
 
 def test_dates_that_never_differ_are_said(series: Series, iustfm_settings: IustfmSettings) -> None:
@@ -177,15 +198,19 @@ def test_a_ratio_net_sample_obeys_the_guards_and_the_algebra() -> None:
     series = world.series
     library = library_of(series)
     region = replace(make_region(series, RegionSettings(n_hcr=5, clip_px=0), 60, 0), labels=world.land_cover)
-    rng = np.random.default_rng(0)
-    pool = draw_ratio_net_pool(library, region, 5, GUARDS, "ordered", RatioNetSamples(500, 5, True), 0.0, rng)
+    few = RatioNetSamples(pool=500, triples=5, alpha_error=False, alpha_snr=0.0)
+
+    def drawn(samples: RatioNetSamples, alpha_sd: float) -> RatioNetPool:
+        return draw_ratio_net_pool(library, region, 5, GUARDS, "ordered", samples, alpha_sd, np.random.default_rng(0))
+
+    def miss(pool: RatioNetPool) -> float:
+        return float((pool.distance / pool.a2 - pool.delta).abs().median())
+
+    pool = drawn(few, 0.0)
     assert (pool.distance >= GUARDS.min_distance_k).all()
     assert (pool.a2.abs() >= GUARDS.min_abs_one_plus_alpha).all()
     ranges = pool.ranges()
-    assert ranges.distance[0] >= 0
+    assert ranges.distance == (pool.distance.min(), pool.distance.max())
     assert ranges.a2_negative is None or ranges.a2_negative[1] < 0
-    noisy = draw_ratio_net_pool(
-        library, region, 5, GUARDS, "ordered", RatioNetSamples(500, 5, True), 0.3, np.random.default_rng(0)
-    )
-    exact = (pool.distance / pool.a2 - pool.delta).abs().median()
-    assert exact < (noisy.distance / noisy.a2 - noisy.delta).abs().median()
+    assert miss(pool) < miss(drawn(few, 0.3))
+    assert miss(pool) < miss(drawn(replace(few, alpha_snr=50.0), 0.0)) < miss(drawn(replace(few, alpha_snr=2.0), 0.0))

@@ -191,12 +191,19 @@ class RatioNetStructure:
 class RatioNetSamples:
     """Training samples of RatioNet: ``pool`` random pixels of ``triples`` random triples.
 
-    ``alpha_error`` adds DyNet's held-out error to the HCRs' ratios, so that RatioNet learns to live with it.
+    Noise is added to the HCRs' ratios, so that RatioNet learns to live with it: with ``alpha_error`` as large as
+    DyNet's held-out error, with ``alpha_snr`` so that the variance of a triple's ratios over HCRs is that
+    many times the variance of the noise (0 adds none).
     """
 
     pool: int
     triples: int
     alpha_error: bool
+    alpha_snr: float
+
+    def __post_init__(self) -> None:
+        if self.alpha_snr < 0.0:
+            raise InvalidInput(f"alpha_snr is {self.alpha_snr}, needed >= 0")
 
 
 @dataclass(frozen=True)

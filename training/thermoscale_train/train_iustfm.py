@@ -1,5 +1,7 @@
 """Training DyNet and RatioNet for one place."""
 
+import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +25,9 @@ from thermoscale_train.loop import OnScore, Outcome, train
 from thermoscale_train.models.dynet import DyNet
 from thermoscale_train.models.ratio_net import RatioNet, RatioNetConfig
 from thermoscale_train.networks import dynet_network, ratio_net_network
+
+LEAST_GAIN = 0.01
+"""Share of the held-out RMSE that training must take away from RatioNet: a few dates cannot tell less from luck."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,7 @@ def _train_ratio_net(
     dynet: DyNet,
     judge: Judge | None,
 ) -> tuple[RatioNet, Outcome]:
+    """RatioNet with the best weights; as it was before any training, the closed form, where that gained too little."""
     settings = place.settings.ratio_net
     torch.manual_seed(place.seed)
     ratio_net = RatioNet(
@@ -135,20 +141,26 @@ def _train_ratio_net(
             hidden=settings.network.hidden,
             distance_offset=float(pool.distance.mean()),
             distance_scale=_spread(pool.distance),
-            a2_offset=float(pool.a2.mean()),
-            a2_scale=_spread(pool.a2),
-            delta_scale=_spread(pool.delta),
         )
     )
+    delta_scale = _spread(pool.delta)
 
     def loss_at(step: int) -> Tensor:
         batch = pool.batch(settings.training.batch, np.random.default_rng([place.seed, 3, step]))
         predicted: Tensor = ratio_net(batch.distance, batch.a2)
-        return ((predicted - batch.delta) / ratio_net.config.delta_scale).square().mean()
+        return ((predicted - batch.delta) / delta_scale).square().mean()
 
     networks = dynet_network(dynet), ratio_net_network(ratio_net)
-    score = (lambda: 0.0) if judge is None else judge.scorer(config, *networks)
-    return ratio_net, _train(ratio_net, loss_at, score, settings.training, name, steps, place, judge)
+    untrained = copy.deepcopy(ratio_net.state_dict())
+    if steps == 0:
+        return ratio_net, Outcome(untrained, 0, math.nan, ())
+    score: Callable[[], float] = (lambda: 0.0) if judge is None else judge.scorer(config, *networks)
+    without_training = math.inf if judge is None else score()
+    outcome = _train(ratio_net, loss_at, score, settings.training, name, steps, place, judge)
+    if outcome.best_score < (1.0 - LEAST_GAIN) * without_training:
+        return ratio_net, outcome
+    ratio_net.load_state_dict(untrained)
+    return ratio_net, Outcome(untrained, 0, without_training, outcome.history)
 
 
 def _train(

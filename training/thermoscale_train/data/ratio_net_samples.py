@@ -9,7 +9,14 @@ from torch import Tensor
 
 from thermoscale.arrays import Array, FloatArray
 from thermoscale.errors import Undetermined
-from thermoscale.numerics.change_ratio import Guards, apply_transform, usable_pixels
+from thermoscale.numerics.change_ratio import (
+    Guards,
+    apply_transform,
+    closed_form,
+    scene_range,
+    usable_pixels,
+    within_range,
+)
 from thermoscale.numerics.hcr import hcr_alpha
 from thermoscale.numerics.triples import Triple
 from thermoscale.pipelines.iustfm import Region
@@ -18,7 +25,6 @@ from thermoscale.pipelines.library import Library
 from thermoscale_train.config import RatioNetSamples
 from thermoscale_train.data.dynet_samples import training_triples
 
-RANGE_SHARE = 0.001
 OVERSAMPLING = 2
 
 
@@ -44,7 +50,7 @@ class RatioNetPool:
         return RatioNetPool(self.distance[rows], self.a2[rows], self.delta[rows])
 
     def ranges(self) -> "TrainingRanges":
-        """What training saw, without the outermost 0.1 % on either end."""
+        """What training saw."""
         a2 = self.a2.numpy()
         return TrainingRanges(_range(self.distance.numpy()) or (0.0, 0.0), _range(a2[a2 < 0]), _range(a2[a2 > 0]))
 
@@ -59,11 +65,11 @@ def draw_ratio_net_pool(
     alpha_sd: float,
     rng: np.random.Generator,
 ) -> RatioNetPool:
-    """Random pixels of ``settings.triples`` random triples.
+    """Random pixels of ``settings.triples`` random triples; ratios of any size, since DyNet's may have any.
 
     Args:
         guards: in the unit of the library.
-        alpha_sd: error added to the ratio of each HCR and triple, 1 sigma: what DyNet gets wrong.
+        alpha_sd: error added to the ratios, 1 sigma: what DyNet gets wrong; 0 is none.
 
     Raises:
         Undetermined: no pixel passes the guards.
@@ -72,7 +78,7 @@ def draw_ratio_net_pool(
     chosen = rng.permutation(len(triples))[: settings.triples]
     per_triple = -(-settings.pool // max(len(chosen), 1))
     parts = [
-        _of_triple(library, region, n_hcr, triples[number], guards, per_triple, alpha_sd, rng)
+        _of_triple(library, region, n_hcr, triples[number], guards, settings, per_triple, alpha_sd, rng)
         for number in sorted(chosen)
     ]
     samples = np.concatenate(parts, axis=1) if parts else np.zeros((3, 0), np.float32)
@@ -87,28 +93,33 @@ def _of_triple(
     n_hcr: int,
     triple: Triple,
     guards: Guards,
+    settings: RatioNetSamples,
     count: int,
     alpha_sd: float,
     rng: np.random.Generator,
 ) -> FloatArray:
-    """``[3, n]`` distance, a2, delta of at most ``count`` usable pixels."""
+    """``[3, n]`` distance, a2, delta of at most ``count`` pixels whose closed form passes the guards."""
     scenes = [library.fine_at(time) for time in triple]
     alpha_hcr = hcr_alpha(scenes[0], scenes[1], scenes[2], region.labels, n_hcr)
-    alpha_hcr = alpha_hcr + rng.normal(0.0, 1.0, n_hcr).astype(np.float32) * np.float32(alpha_sd)
-    alpha_hcr[np.abs(alpha_hcr) > guards.max_abs_alpha] = np.nan
     candidates = np.flatnonzero(region.labels >= 0)
     picked = candidates[rng.integers(0, len(candidates), OVERSAMPLING * count)]
     pre, target, post = (scene.ravel()[picked] for scene in scenes)
-    alpha = alpha_hcr[region.labels.ravel()[picked]]
+    error_sd = np.hypot(alpha_sd, _noise_sd(alpha_hcr, guards, settings.alpha_snr))
+    noise = rng.standard_normal(len(picked)).astype(np.float32)  # anew for every pixel: more draws, the same loss
+    alpha = alpha_hcr[region.labels.ravel()[picked]] + np.float32(error_sd) * noise
     usable = usable_pixels(pre, post, alpha, guards, baseline_k=library.baseline_of(triple.pre, triple.post))
+    usable &= within_range(closed_form(pre, post, alpha), *scene_range(scenes[0], scenes[2]), guards)
     usable &= np.isfinite(target)
     a2 = apply_transform(alpha, pre, post)
     samples: FloatArray = np.stack([np.abs(post - pre), a2, target - pre])[:, usable][:, :count].astype(np.float32)
     return samples
 
 
+def _noise_sd(alpha_hcr: FloatArray, guards: Guards, snr: float) -> float:
+    """1 sigma of the noise that makes ``snr`` = variance of alpha over HCRs / variance of the noise; 0 for 0."""
+    known = alpha_hcr[np.abs(alpha_hcr) <= guards.max_abs_alpha]
+    return float(known.std() / np.sqrt(snr)) if snr > 0.0 and known.size else 0.0
+
+
 def _range(values: Array) -> Range | None:
-    if values.size == 0:
-        return None
-    low, high = np.quantile(values, [RANGE_SHARE, 1.0 - RANGE_SHARE])
-    return float(low), float(high)
+    return (float(values.min()), float(values.max())) if values.size else None
