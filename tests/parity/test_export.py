@@ -104,6 +104,7 @@ def iustfm_checkpoint(series: Series, *, trained: bool, mode: str | None = None)
     config_of_dynet = DyNetConfig(30, 6, 8, 2, space="beta", pooled=True)
     dynet, ratio_net = DyNet(config_of_dynet, pooling_weights(region, 30, 6)), RatioNet(RatioNetConfig())
     nn.init.normal_(dynet.perceptron[-1].weight)
+    nn.init.normal_(ratio_net.perceptron[-1].weight, std=0.1)  # untrained it is the closed form alone
     return IustfmCheckpoint(
         config=config,
         region=region,
