@@ -47,7 +47,7 @@ def predict_window(
     assembly = _Assembly.of(config, region, plan, ratio_net)
     layers = _empty_layers(window)
     n_pixels = window.height * window.width
-    threads = min(threads, 1 + 2 * n_pixels // most_pixels)  # on less, a thread more hinders
+    threads = min(threads, max(1, 2 * n_pixels // most_pixels))  # on less than half a block a thread hinders
     capacity = min(-(-n_pixels // threads), block_pixels(most_pixels, len(plan.triples), len(assembly.times)))
     blocks = list(_row_blocks(window, capacity))
     waiting = iter(blocks)
