@@ -14,6 +14,8 @@ from thermoscale.pipelines.iustfm_config import IustfmConfig as Config
 from thermoscale.service import open_bundle
 from thermoscale.testing.bundles import tiny_iustfm_config
 from thermoscale.testing.worlds import World, make_series
+from thermoscale_train.adaptive.calibration import fit_spread
+from thermoscale_train.adaptive.scenes import n_classes, scale_scenes
 from thermoscale_train.baselines import FUSION
 from thermoscale_train.checkpoint import IustfmCheckpoint, load_checkpoint, save_checkpoint
 from thermoscale_train.config import AdaptiveSettings, IustfmSettings, load_iustfm_settings
@@ -247,3 +249,20 @@ def test_two_dates_are_enough_for_a_modest_answer(world: World, target: str) -> 
     answer = served(two).predict(world.series.coarse_at(target), target, mode="adaptive")
     assert rmse(answer["lst"], world.truth[11]) < 2.0
     assert (answer["spread_k"] > 0).all()
+
+
+@pytest.mark.parametrize(("dates_agree", "least", "most"), [(True, 0.9, 1.2), (False, 0.0, 0.1)])
+def test_spread_is_corrected_by_level_only_as_far_as_dates_agree(dates_agree: bool, least: float, most: float) -> None:
+    rng, level = np.random.default_rng(0), np.repeat(np.arange(8), 200)
+    variance = np.geomspace(0.04, 4, 8)[level]
+    features = np.stack([np.ones(1600), variance, *np.zeros((2, 1600))])
+    shared, luck = np.tile(np.where(np.arange(8) % 2, 0.5, -0.5), (6, 1)), 0.5 * rng.standard_normal((6, 8))
+    wrong_by = shared if dates_agree else luck
+    errors = [np.sqrt(variance) * np.exp(date)[level] * rng.standard_normal(1600) for date in wrong_by]
+    factors = fit_spread([features] * 6, errors)[1][1]
+    assert least <= np.ptp(np.log(factors)) <= most
+
+
+def test_one_date_has_no_more_than_eight_classes(world: World) -> None:
+    two = scale_scenes(world.series.select_fine(world.series.fine_time[:2]), 0.7)
+    assert [n_classes(two, replace(fast(), classes=45), dates) for dates in (1, 2)] == [8, 16]

@@ -11,6 +11,7 @@ _STUDENT = (1.837, 1.321, 1.197, 1.142, 1.111, 1.091, 1.077, 1.067, 1.059, 1.053
 """68.27 % points of |t| with 1 to 12 degrees of freedom."""
 _ONE_SIGMA = 0.6827
 _BINS = 8
+_LEAST_PIXELS = 50
 _TINY = 1e-12
 UNTAUGHT = (np.array([0.1, 0.0, 0.0, 0.0, 1e-3]), np.array([[0.0], [2.0]]))
 """Spread and calibration where no date could be left out: a third of the library's standard deviation, doubled."""
@@ -47,23 +48,52 @@ def fit_spread(features: Sequence[Array], errors: Sequence[Array]) -> tuple[Arra
     for _ in range(3):
         theta = nnls((inputs / scale[:, None] / variance).T, clipped / variance)[0] / scale
         variance = np.maximum(theta @ inputs, floor)
-    calibration = _knots(np.sqrt(variance), np.sqrt(squares))
+    dates = np.repeat(np.arange(len(errors)), [len(error) for error in errors])
+    calibration = _knots(np.sqrt(variance), np.sqrt(squares), dates)
     calibration[1] *= _few_dates(errors)
     return np.append(theta, floor), calibration
 
 
-def _knots(sigma: Array, error: Array) -> Array:
-    """Logarithm of the modelled sigma, and what it must be multiplied with, in bins of equal count."""
+def _knots(sigma: Array, error: Array, dates: Array) -> Array:
+    """Logarithm of the modelled sigma, and what it must be multiplied with, in bins of equal count.
+
+    The bins' factors are shrunk to the factor of all, in logarithms and by empirical Bayes: the pixels of a date err
+    together, so that a bin's factor is only as certain as the dates agree on it.
+
+    Args:
+        sigma, error: ``[m]`` of all dates. dates: ``[m]`` which date.
+    """
     edges = np.quantile(sigma, np.linspace(0, 1, _BINS + 1))
     bins = np.clip(np.searchsorted(edges, sigma, side="right") - 1, 0, _BINS - 1)
+    ratio = np.maximum(error / sigma, _TINY)
+    everywhere = np.quantile(ratio, _ONE_SIGMA)
     members = [bins == number for number in range(_BINS)]
-    knots = [
-        (float(np.log(np.median(sigma[m]))), float(np.quantile(error[m] / sigma[m], _ONE_SIGMA)))
-        for m in members
-        if m.sum() > 50
-    ] or [(0.0, 1.0)]
-    table = np.array(knots).T
-    return table[:, np.append(True, np.diff(table[0]) > 1e-6)]
+    found = np.array(
+        [
+            (
+                np.log(np.median(sigma[m])),
+                np.log(np.quantile(ratio[m], _ONE_SIGMA) / everywhere),
+                _doubt(ratio, m, dates),
+            )
+            for m in members
+            if m.sum() > _LEAST_PIXELS
+        ]
+        or [(0.0, 0.0, 0.0)]
+    ).T
+    place, departure, doubt = found
+    true_variance = max(float((departure**2).mean() - doubt.mean()), 0.0)
+    factor = everywhere * np.exp(departure * true_variance / (true_variance + doubt + _TINY))
+    return np.stack([place, factor])[:, np.append(True, np.diff(place) > 1e-6)]
+
+
+def _doubt(ratio: Array, bin_: Array, dates: Array) -> float:
+    """Variance of the logarithm of a bin's factor, from how the factors of the single dates differ; 1 from one date."""
+    logs = [
+        float(np.log(np.quantile(ratio[own], _ONE_SIGMA)))
+        for own in (bin_ & (dates == date) for date in np.unique(dates))
+        if own.sum() > _LEAST_PIXELS
+    ]
+    return float(np.var(logs, ddof=1)) / len(logs) if len(logs) > 1 else 1.0
 
 
 def _few_dates(errors: Sequence[Array]) -> float:
