@@ -20,7 +20,7 @@ from thermoscale.testing.worlds import make_series
 from thermoscale_train.checkpoint import IustfmCheckpoint, load_checkpoint, save_checkpoint
 from thermoscale_train.config import IustfmSettings, RatioNetSamples, RegionSettings
 from thermoscale_train.data.dynet_samples import draw_dynet_pool, random_clips, training_triples
-from thermoscale_train.data.ratio_net_samples import RatioNetPool, draw_ratio_net_pool
+from thermoscale_train.data.ratio_net_samples import FAR_A2, RatioNetPool, draw_ratio_net_pool
 from thermoscale_train.data.region import make_region, served_clips
 from thermoscale_train.data.split import interior_dates
 from thermoscale_train.fit_iustfm import fit_iustfm
@@ -99,7 +99,7 @@ def test_ratio_net_stays_the_closed_form_where_no_training_is_better(
     ratio_net = iustfm_settings.ratio_net
     harmful = replace(
         ratio_net,
-        samples=replace(ratio_net.samples, pool=20_000, triples=40),  # ratios as wide as the held-out ones
+        samples=replace(ratio_net.samples, pool=20_000, triples=40),  # as near to the pole as the held-out ones
         training=replace(ratio_net.training, learning_rate=10.0),
     )
     checkpoint = fit_iustfm(series, replace(iustfm_settings, ratio_net=harmful), seed=0)
@@ -211,6 +211,7 @@ def test_a_ratio_net_sample_obeys_the_guards_and_the_algebra() -> None:
     assert (pool.a2.abs() >= GUARDS.min_abs_one_plus_alpha).all()
     ranges = pool.ranges()
     assert ranges.distance == (pool.distance.min(), pool.distance.max())
-    assert ranges.a2_negative is None or ranges.a2_negative[1] < 0
+    assert ranges.a2_positive == (pool.a2[pool.a2 > 0].min(), FAR_A2)
+    assert ranges.a2_negative is None or -FAR_A2 == ranges.a2_negative[0] < ranges.a2_negative[1] < 0
     assert miss(pool) < miss(drawn(few, 0.3))
     assert miss(pool) < miss(drawn(replace(few, alpha_snr=50.0), 0.0)) < miss(drawn(replace(few, alpha_snr=2.0), 0.0))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thermoscale.arrays import Array, FloatArray
+from thermoscale.arrays import FloatArray
 from thermoscale.errors import Undetermined
 from thermoscale.numerics.change_ratio import (
     Guards,
@@ -26,6 +26,8 @@ from thermoscale_train.config import RatioNetSamples
 from thermoscale_train.data.dynet_samples import training_triples
 
 OVERSAMPLING = 2
+FAR_A2 = 1e4
+"""Large |a2| of either sign meet in beta = 1 / a2 = 0, no change. Ranges that ended earlier would cut real answers."""
 
 
 class TrainingRanges(NamedTuple):
@@ -50,9 +52,14 @@ class RatioNetPool:
         return RatioNetPool(self.distance[rows], self.a2[rows], self.delta[rows])
 
     def ranges(self) -> "TrainingRanges":
-        """What training saw."""
-        a2 = self.a2.numpy()
-        return TrainingRanges(_range(self.distance.numpy()) or (0.0, 0.0), _range(a2[a2 < 0]), _range(a2[a2 > 0]))
+        """What training saw; each side of a2 goes on to :data:`FAR_A2`, beyond which beta is 0 for every purpose."""
+        distance, a2 = self.distance.numpy(), self.a2.numpy()
+        negative, positive = a2[a2 < 0], a2[a2 > 0]
+        return TrainingRanges(
+            (float(distance.min()), float(distance.max())),
+            (-FAR_A2, float(negative.max())) if negative.size else None,
+            (float(positive.min()), FAR_A2) if positive.size else None,
+        )
 
 
 def draw_ratio_net_pool(
@@ -119,7 +126,3 @@ def _noise_sd(alpha_hcr: FloatArray, guards: Guards, snr: float) -> float:
     """1 sigma of the noise that makes ``snr`` = variance of alpha over HCRs / variance of the noise; 0 for 0."""
     known = alpha_hcr[np.abs(alpha_hcr) <= guards.max_abs_alpha]
     return float(known.std() / np.sqrt(snr)) if snr > 0.0 and known.size else 0.0
-
-
-def _range(values: Array) -> Range | None:
-    return (float(values.min()), float(values.max())) if values.size else None
