@@ -44,6 +44,11 @@ class RatioTable:
     sides: dict[int, "Side"]
     error_k: float = float("nan")
 
+    @property
+    def distances(self) -> FloatArray:
+        """``[n_nodes]``, of the nodes."""
+        return (self.first + self.step * np.arange(self.n_nodes)).astype(np.float32)
+
     def rows(self, a2: Array) -> FloatArray:
         """The table at fixed ratios: ``[n]``, inside the training ranges, to ``[n, n_nodes]``; NaN where a2 is NaN."""
         rows = np.full((len(a2), self.n_nodes), np.nan, np.float32)

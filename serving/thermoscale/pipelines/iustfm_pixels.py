@@ -64,7 +64,11 @@ def assemble_triple(
 def _by_ratio_net(
     config: IustfmConfig, pre: FloatArray, post: FloatArray, alpha: FloatArray, ratio_net: Network
 ) -> tuple[FloatArray, Array]:
-    """Values and flags of ``[n]`` usable pixels; the closed form where training saw no a2 of that sign."""
+    """Values and flags of ``[n]`` usable pixels; the closed form where training saw no a2 of that sign.
+
+    Outside its training range RatioNet keeps the difference from the closed form that it has at the range's edge: it
+    would extrapolate wildly there, and the edge itself as an answer errs by kelvins near the pole.
+    """
     distance, a2 = np.abs(post - pre), apply_transform(alpha, pre, post)
     near, known = clip_a2(config, a2)
     reach = np.clip(distance, *config.range_distance)
@@ -72,7 +76,8 @@ def _by_ratio_net(
     values[~known] = closed_form(pre[~known], post[~known], alpha[~known])
     if known.any():
         inputs = {"distance": reach[known].astype(np.float32), "a2": near[known].astype(np.float32)}
-        values[known] = lst_from_delta(pre[known], ratio_net(inputs)["delta"])
+        beyond = distance[known] / a2[known] - reach[known] / near[known]
+        values[known] = lst_from_delta(pre[known], ratio_net(inputs)["delta"] + beyond)
     clipped = (near != a2) | (reach != distance)
     return values, np.where(known, np.where(clipped, CLIPPED_TO_TRAINING_RANGE, 0), FALLBACK_USED).astype(np.uint8)
 

@@ -53,12 +53,14 @@ class Tabled:
 
     Attributes:
         a2: ``[n_triples, n_hcr + 1, 2]`` clipped to the training range, for pixels that warmed and that cooled.
+        beyond: the same shape, 1 / a2 before clipping - 1 / a2 after: the closed form goes on where RatioNet ends.
         bits: the same shape, uint8: the ratio was clipped, or there is none and the closed form answers.
     """
 
     table: RatioTable
     range_distance: tuple[float, float]
     a2: FloatArray
+    beyond: FloatArray
     bits: Array
     closed: ClosedForm
     _lines: dict[int, FloatArray] = field(default_factory=dict)
@@ -77,6 +79,8 @@ class Tabled:
         np.take(lines[1:], place, out=out, mode="clip")
         np.take(lines[2:], place, out=after, mode="clip")
         between_nodes(before, out, after, x)
+        if clipped is not None:
+            out += self._past_range(number, scratch, reach)
         out += pre
         return self._bits(number, pre, scratch, out, clipped)
 
@@ -89,6 +93,12 @@ class Tabled:
         np.minimum(reach, high, out=reach)
         clipped: Array = reach != distance
         return clipped
+
+    def _past_range(self, number: int, scratch: Scratch, reach: FloatArray) -> FloatArray:
+        """The closed form of what ``reach`` cut off the distance, 0 where nothing."""
+        past: FloatArray = scratch.change - np.copysign(reach, scratch.change)
+        past *= self.closed.beta[number][scratch.labels]
+        return past
 
     def _places(self, node: FloatArray, scratch: Scratch) -> Array:
         """Index of the node before ``node`` in the flattened lines of a triple; cooled pixels use the second line."""
@@ -107,6 +117,7 @@ class Tabled:
         """``[n_hcr + 1, 2, n_nodes]``."""
         if number not in self._lines:
             lines = self.table.rows(self.a2[number].ravel())
+            lines += self.beyond[number].reshape(-1, 1) * self.table.distances
             if lines.nbytes * len(self.a2) > KEPT_BYTES:
                 return lines
             self._lines[number] = lines
@@ -149,8 +160,16 @@ def make_tabled(config: IustfmConfig, alpha_hcr: FloatArray, table: RatioTable) 
     clipped = np.where(near != a2, CLIPPED_TO_TRAINING_RANGE, 0)
     bits = np.where(usable, np.where(known, clipped, FALLBACK_USED), 0).astype(np.uint8)
     near = np.where(usable & known, near, np.nan).astype(np.float32)
+    inverse = np.divide(1.0, a2, out=np.zeros(a2.shape), where=usable)
+    beyond = np.where(bits == CLIPPED_TO_TRAINING_RANGE, inverse - 1.0 / near, 0.0).astype(np.float32)
+    none = np.float32(np.nan)
     return Tabled(
-        table, config.range_distance, _with_none(near, np.float32(np.nan)), _with_none(bits, np.uint8(0)), closed
+        table,
+        config.range_distance,
+        _with_none(near, none),
+        _with_none(beyond, np.float32(0.0)),
+        _with_none(bits, np.uint8(0)),
+        closed,
     )
 
 
