@@ -3,7 +3,7 @@
 Terms: T dates, N = H * W fine pixels, n coarse cells, K classes, P = T + 1 patterns (the mean scene, T departures).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,20 +66,34 @@ class LibraryView:
             found[name] = rows[np.ix_(row, row)] * cols[np.ix_(col, col)]
         return found
 
-    def covariance(self, variances: Variances) -> Array:
-        """Sum of the components over all cells, ``[n, n]``."""
+    def covariance_strips(self, variances: Variances, height: int) -> Iterator[Array]:
+        """Sum of the components, ``height`` rows at a time up to the diagonal: ``[height, stop]``, the last fewer."""
         grid = self.grid
         products = self.products.transpose(1, 0, 2).reshape(grid.n, -1)
         blocks = {"classes": self.fractions, "patterns": self.patterns.T, "class_patterns": products}
         used = [np.sqrt(variances[name]) * block for name, block in blocks.items() if variances.get(name, 0.0) > 0]
         factors = np.concatenate([np.zeros((grid.n, 1)), *used], 1)
-        total = (factors @ factors.T).reshape(grid.h, grid.w, grid.h, grid.w)
-        for name, (rows, cols) in grid.kernels.items():
-            if variances.get(name, 0.0) > 0:
-                total += variances[name] * rows[:, None, :, None] * cols[None, :, None, :]
-        matrix: Array = total.reshape(grid.n, grid.n) + variances.get("offset", 0.0)
-        matrix[np.diag_indices(grid.n)] += variances.get("cells", 0.0)
-        return matrix
+        for start in range(0, grid.n, height):
+            cells = np.arange(start, min(start + height, grid.n))
+            row, col = np.divmod(cells, grid.w)
+            total = factors[cells] @ factors.T
+            field = total.reshape(len(cells), grid.h, grid.w)
+            for name, (rows, cols) in grid.kernels.items():
+                if variances.get(name, 0.0) > 0:
+                    field += (variances[name] * rows[row])[:, :, None] * cols[col][:, None, :]
+            total += variances.get("offset", 0.0)
+            total[np.arange(len(cells)), cells] += variances.get("cells", 0.0)
+            yield total[:, : cells[-1] + 1]
+
+    def mean_variance(self, variances: Variances) -> float:
+        """Mean of the covariance's diagonal."""
+        squares = {"classes": self.fractions, "patterns": self.patterns, "class_patterns": self.products}
+        return float(
+            sum(
+                variance * ((squares[name] ** 2).sum() / self.grid.n if name in squares else 1.0)
+                for name, variance in variances.items()
+            )
+        )
 
 
 def view_library(pieces: Iterable[tuple[slice, Array]], n_dates: int, labels: Array, grid: CellGrid) -> LibraryView:
