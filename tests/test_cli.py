@@ -106,6 +106,23 @@ def test_options_reach_the_pipeline(
     assert run(*arguments, *change) == 0
 
 
+def test_predict_prints_every_warning_and_takes_named_triples(
+    bundles: dict[str, Path], coarse_tif: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    pairs = [f"{SERIES.fine_time[0]},{SERIES.fine_time[1]}", f"{SERIES.fine_time[0]},{SERIES.fine_time[3]}"]
+    arguments = ["predict", "--bundle", bundles["iustfm"], "--in", coarse_tif, "--time", TARGET, "--triples"]
+    assert run(*arguments, *pairs, "--out", tmp_path / "both.npz", "--json") == 0
+    captured = capsys.readouterr()
+    meta = json.loads(captured.out)
+    assert meta["dates_used"] == [pair.split(",") for pair in pairs]
+    assert (meta["order"], meta["warnings"], captured.err) == ("named", [], "")
+    assert run(*arguments, pairs[0], "--out", tmp_path / "one.npz", "--json") == 0
+    captured = capsys.readouterr()
+    warnings = json.loads(captured.out)["warnings"]
+    assert "extrapolated in time" in warnings[0]
+    assert captured.err.splitlines() == [f"thermoscale predict: warning: {warning}" for warning in warnings]
+
+
 def test_inspect_prints_the_manifest(bundles: dict[str, Path], capsys: Capture) -> None:
     assert run("inspect", bundles["iustfm"]) == 0
     text = capsys.readouterr().out

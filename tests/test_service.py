@@ -116,6 +116,21 @@ def test_meta_tells_the_order_the_bias_and_the_findings_on_the_coarse_scene(iust
     assert meta["warnings"] == []
 
 
+def test_masked_cells_are_cells_without_data_on_every_wire(iustfm: Service) -> None:
+    hidden = np.zeros(COARSE.shape, bool)
+    hidden[2, 3] = True
+    masked = np.ma.masked_array(COARSE, hidden)
+    expected = iustfm.predict({"coarse": np.where(hidden, np.nan, COARSE), "time": TIME})
+    for reply in (
+        iustfm.predict({"coarse": masked, "time": TIME}),
+        decode_reply(iustfm.predict_bytes({"body": encode_npz({"coarse": masked, "time": TIME})}).body),
+    ):
+        np.testing.assert_array_equal(reply["lst"], expected["lst"])
+        np.testing.assert_array_equal(reply["flags"], expected["flags"])
+    with pytest.raises(InvalidInput, match="masked array of bool"):
+        iustfm.predict({"coarse": np.ma.masked_array(hidden, hidden), "time": TIME})
+
+
 def test_order_and_baseline_choose_the_triples_on_every_wire(iustfm: Service) -> None:
     ordered = iustfm.predict(iustfm_request())["meta"]["dates_used"]
     for value in ("unordered", np.array("unordered")):

@@ -20,7 +20,7 @@ from thermoscale.errors import InvalidInput, ThermoscaleError, Unavailable
 from thermoscale.geo.atomic import write_atomically
 from thermoscale.geo.geojson import read_zones
 from thermoscale.geo.rasters import read_raster
-from thermoscale.geo.zones import zone_rows, zones_csv
+from thermoscale.geo.zones import unit_of, zone_rows, zones_csv
 from thermoscale.launcher import TorchServe
 from thermoscale.readiness import Golden, read_golden_of, read_workers, require_golden
 from thermoscale.release.mar import pack
@@ -86,13 +86,16 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--order", help="of library dates: ordered, past_only or unordered")
     parser.add_argument("--min-baseline-k", help="smallest difference of the library dates' means, kelvin")
     parser.add_argument("--suspects", help="suspect scenes: warn (default) or refuse")
+    parser.add_argument("--triples", nargs="+", metavar="PRE,POST", help="pairs of library times to use, of iustfm")
 
 
 def _add_zones(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("result", type=Path, help="GeoTIFF with a band lst, as predict writes it")
     parser.add_argument("zones", type=Path, help="GeoJSON polygons with a property name")
     parser.add_argument("--celsius", action="store_true", help="means and percentiles in degrees Celsius")
-    parser.add_argument("--above", type=float, metavar="K", help="also the share of pixels above this, kelvin")
+    parser.add_argument(
+        "--above", type=float, metavar="K", help="also the share of pixels above this, kelvin even with --celsius"
+    )
     parser.add_argument("--out", type=Path, help=".csv to write; default: standard output")
 
 
@@ -122,6 +125,8 @@ def predict(args: argparse.Namespace) -> int:
     with write_atomically(args.out) as stream:
         stream.write(reply)
     meta = decode_reply(reply)["meta"]
+    for warning in meta.get("warnings", ()):
+        print(f"thermoscale predict: warning: {warning}", file=sys.stderr)
     if not meta.get("georeferenced", True):
         print(f"{args.out} has no georeference: neither request nor bundle has one", file=sys.stderr)
     _show(
@@ -162,13 +167,14 @@ def zones(args: argparse.Namespace) -> int:
     raster = read_raster(args.result)
     areas = read_zones(args.zones, raster.crs)
     rows = zone_rows(str(args.result), raster, areas, above_k=args.above, celsius=args.celsius)
-    text = zones_csv(rows, celsius=args.celsius)
+    unit = unit_of(raster, celsius=args.celsius)
+    text = zones_csv(rows, unit)
     if args.out:
         with write_atomically(args.out) as stream:
             stream.write(text.encode())
     facts = [{name: None if value != value else value for name, value in vars(row).items()} for row in rows]
     if args.json or not args.out:
-        _show(args, {"celsius": args.celsius, "zones": facts}, text.rstrip("\n"))
+        _show(args, {"celsius": args.celsius, "unit": unit, "zones": facts}, text.rstrip("\n"))
     return 0
 
 
@@ -229,6 +235,7 @@ def _request_parts(args: argparse.Namespace) -> dict[str, bytes]:
         parts["factors"] = _read(args.factors)
     texts = {"time": args.time, "window": args.window, "mode": args.mode, "past_only": args.past_only and "true"}
     texts |= {"order": args.order, "min_baseline_k": args.min_baseline_k, "suspects": args.suspects}
+    texts["triples"] = args.triples and json.dumps([pair.split(",") for pair in args.triples])
     return parts | {name: text.encode() for name, text in texts.items() if text}
 
 

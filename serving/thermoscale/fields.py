@@ -32,7 +32,11 @@ def georeference(crs: str | None, transform: Transform | None) -> Georeference |
 
 
 def as_array(name: str, value: Any) -> Array:
-    """``value`` as an array; lists whose rows differ in length are refused."""
+    """``value`` as an array; masked numbers become NaN; lists whose rows differ in length are refused."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        if value.dtype.kind not in "fiu":
+            raise InvalidInput(f"{name} is a masked array of {value.dtype}, needed numbers or an array without mask")
+        return np.where(np.ma.getmaskarray(value), np.float32(np.nan), value.data)
     try:
         return np.asarray(value)
     except ValueError as error:

@@ -19,6 +19,7 @@ from thermoscale.numerics.adaptive_state import ADAPTIVE_NAMES, AdaptiveState
 from thermoscale.numerics.triples import ORDERS, TripleOrder, enumerate_triples
 from thermoscale.pipelines.iustfm import Iustfm, IustfmConfig, Region
 from thermoscale.pipelines.iustfm_coarse import require_suspects
+from thermoscale.pipelines.iustfm_config import ADAPTIVE
 from thermoscale.pipelines.iustfm_table import ratio_table
 from thermoscale.pipelines.region import REGION_NAMES
 from thermoscale.pipelines.windows import require_window
@@ -67,25 +68,29 @@ class IustfmRequests:
         time = canonical_time(read_text("time", values["time"]))
         order = _read_order(values)
         pairs = read_time_pairs(values["triples"], limits) if "triples" in values else None
-        if pairs is None:
-            self._require_few_triples(series, time, order, limits)
+        min_baseline_k = read_number("min_baseline_k", values["min_baseline_k"]) if "min_baseline_k" in values else None
+        mode = self._pipeline.choose_mode(
+            read_text("mode", values["mode"]) if "mode" in values else None,
+            triples=pairs,
+            series=series,
+            min_baseline_k=min_baseline_k,
+        )
+        if pairs is None and mode != ADAPTIVE:
+            self._require_few_triples(series, time, order or "ordered", limits)
         result = self._pipeline.predict(
             None if own else read_image("coarse", values["coarse"]),
             time,
             window=window,
             triples=pairs,
-            mode=read_text("mode", values["mode"]) if "mode" in values else None,
+            mode=mode,
             order=order,
             series=series,
-            min_baseline_k=read_number("min_baseline_k", values["min_baseline_k"])
-            if "min_baseline_k" in values
-            else None,
+            min_baseline_k=min_baseline_k,
             suspects=require_suspects(read_text("suspects", values["suspects"])) if "suspects" in values else "warn",
         )
         local = None if self._longitude is None else local_time(time, self._longitude)
-        facts = {"dates_used": result["dates_used"], "order": "named" if pairs is not None else order}
-        facts |= {"mode": result["mode"]}
-        facts |= {"times": {"utc": time, "local": local}, **result["coarse_facts"]}
+        facts = {"dates_used": result["dates_used"], "mode": result["mode"], **result["facts"]}
+        facts |= {"times": {"utc": time, "local": local}}
         fine = self._grids.get("fine")
         place = Georeference(fine.crs, fine.transform) if fine else None
         return Answer({name: result[name] for name in LAYERS}, facts, (window.row, window.col), place)
@@ -112,11 +117,11 @@ class IustfmRequests:
         require_few_triples(len(enumerate_triples(others, time, order)), limits)
 
 
-def _read_order(values: Mapping[str, Any]) -> TripleOrder:
-    """``order``, or what ``past_only`` stands for; both only if they agree."""
+def _read_order(values: Mapping[str, Any]) -> TripleOrder | None:
+    """``order``, or what ``past_only`` stands for; both only if they agree; None where the request asks for none."""
     past_only = "past_only" in values and read_yes_no("past_only", values["past_only"])
     if "order" not in values:
-        return "past_only" if past_only else "ordered"
+        return "past_only" if past_only else None
     text = read_text("order", values["order"])
     for order in ORDERS:
         if text == order and not (past_only and order != "past_only"):

@@ -11,6 +11,7 @@ import numpy as np
 from thermoscale.errors import InvalidInput
 
 _SYNTAX = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}Z)?", re.ASCII)
+_MINUTES_OF_A_DAY = 1440.0
 
 
 def parse_time(text: str) -> np.datetime64:
@@ -42,3 +43,12 @@ def canonical_time(text: str) -> str:
         InvalidInput: as in :func:`parse_time`.
     """
     return format_time(parse_time(text))
+
+
+def day_of(text: str) -> float:
+    """Days from 1970-01-01 to the moment named by ``text``, for distances in time.
+
+    Raises:
+        InvalidInput: as in :func:`parse_time`.
+    """
+    return float(parse_time(text).astype(np.int64)) / _MINUTES_OF_A_DAY

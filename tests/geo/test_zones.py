@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from thermoscale.errors import InvalidInput
 from thermoscale.geo.geojson import read_zones
 from thermoscale.geo.rasters import Raster
-from thermoscale.geo.zones import zone_rows, zones_csv
+from thermoscale.geo.zones import unit_of, zone_rows, zones_csv
 
 CRS = "EPSG:32631"
 SIDE, LEFT, TOP = 100.0, 500_000.0, 5_000_000.0
@@ -159,9 +159,34 @@ def test_a_rotated_raster_is_no_special_case(tmp_path):
 
 def test_the_csv_names_its_units_and_quotes_names(tmp_path):
     rows = rows_of(tmp_path, result(), feature('Nord, "Altstadt"', box(1, 1, 3, 3)), celsius=True)
-    text = zones_csv(rows, celsius=True)
+    text = zones_csv(rows, "C")
     assert text.splitlines()[0] == "name,n_pixels,valid_share,mean_c,p95_c,share_above,mean_spread_k,note"
     assert next(csv.DictReader(io.StringIO(text)))["name"] == 'Nord, "Altstadt"'
+
+
+def test_a_reflectance_claims_no_kelvin(tmp_path):
+    raster = result()
+    dim = Raster(raster.values / np.float32(1000), CRS, raster.transform, raster.names)
+    assert (unit_of(raster), unit_of(raster, celsius=True), unit_of(dim)) == ("K", "C", "1")
+    rows = rows_of(tmp_path, dim, feature("a", box(1, 1, 9, 9)), above_k=0.3)
+    assert 0.0 < rows[0].share_above < 1.0
+    header = zones_csv(rows, unit_of(dim)).splitlines()[0]
+    assert header == "name,n_pixels,valid_share,mean,p95,share_above,mean_spread,note"
+
+
+@pytest.mark.parametrize("celsius", [False, True])
+@pytest.mark.parametrize(
+    ("above", "words"),
+    [
+        (35.0, "needed lst in K between 150 and 400.*35 degrees Celsius are 308.15 K"),
+        (float("nan"), "--above is nan"),
+        (float("inf"), "--above is inf"),
+        (500.0, "between 150 and 400, also with --celsius$"),
+    ],
+)
+def test_a_threshold_that_no_value_could_have_is_refused_with_the_next_step(tmp_path, above, words, celsius):
+    with pytest.raises(InvalidInput, match=words):
+        rows_of(tmp_path, result(), feature("a", box(1, 1, 9, 9)), above_k=above, celsius=celsius)
 
 
 OPEN = box(1, 1, 3, 3)[:-1]

@@ -16,6 +16,7 @@ from thermoscale.geo.rasters import read_raster
 from thermoscale.numerics.bias import BiasRule
 from thermoscale.numerics.grids import area_mean, regular_index
 from thermoscale.pipelines.iustfm import Iustfm, Region, encode_library
+from thermoscale.pipelines.iustfm_notes import UNTRAINED
 from thermoscale.pipelines.library import own_library, stored_library
 from thermoscale.testing.bundles import linear_series, tiny_iustfm_config, tiny_region
 
@@ -55,7 +56,7 @@ def shuffled(dates: list[int]) -> Region:
 
 
 def finding(result: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return next(item for item in result["coarse_facts"]["findings"] if item["name"] == name)
+    return next(item for item in result["facts"]["findings"] if item["name"] == name)
 
 
 @LAW
@@ -65,8 +66,8 @@ def test_an_offset_of_single_library_dates_changes_nothing_but_what_is_expected_
     plain = predict()
     biased = predict(moved(offsets), COARSE + np.float32(np.median(offsets)))
     np.testing.assert_allclose(biased["lst"], plain["lst"], atol=0.06)
-    assert biased["coarse_facts"]["bias_applied"] == pytest.approx(-np.median(offsets), abs=0.02)
-    assert set(biased["coarse_facts"]["bias"]["library"]) == set(REGION.library_time)
+    assert biased["facts"]["bias_applied"] == pytest.approx(-np.median(offsets), abs=0.02)
+    assert set(biased["facts"]["bias"]["library"]) == set(REGION.library_time)
 
 
 def test_an_offset_of_the_target_alone_is_not_corrected_because_nothing_could_show_it():
@@ -75,7 +76,7 @@ def test_an_offset_of_the_target_alone_is_not_corrected_because_nothing_could_sh
 
 
 def test_disagreement_of_the_dates_is_reported():
-    bias = predict(moved([0.0, 1.0, 2.0, 3.0, 4.0]))["coarse_facts"]["bias"]
+    bias = predict(moved([0.0, 1.0, 2.0, 3.0, 4.0]))["facts"]["bias"]
     assert bias["n_dates"] == 5
     assert bias["spread_k"] == pytest.approx(np.std([0, 1, 2, 3, 4], ddof=1), abs=0.02)
 
@@ -85,7 +86,8 @@ def test_a_library_date_whose_images_contradict_each_other_takes_no_part_and_is_
     kept = [pair for pair in predict()["dates_used"] if REGION.library_time[1] not in pair]
     assert result["dates_used"] == kept
     np.testing.assert_allclose(result["lst"], predict(triples=kept)["lst"])
-    (warning,) = result["coarse_facts"]["warnings"]
+    warning, untrained = result["facts"]["warnings"]
+    assert untrained == UNTRAINED
     assert REGION.library_time[1] in warning
     assert "needed 0.5" in warning
     with pytest.raises(Undetermined, match=REGION.library_time[1]):
@@ -103,15 +105,15 @@ def test_dates_outside_the_triples_are_not_even_looked_at():
     first, last = REGION.library_time[0], REGION.library_time[3]
     plain, other = (predict(region, triples=[(first, last)]) for region in (REGION, shuffled([1, 2, 4])))
     np.testing.assert_array_equal(plain["lst"], other["lst"])
-    assert plain["coarse_facts"] == other["coarse_facts"]
+    assert plain["facts"] == other["facts"]
 
 
 def test_a_target_of_other_ground_is_answered_with_a_warning_or_refused():
     strange = np.random.default_rng(5).normal(290, 3, COARSE.shape).astype(np.float32)
     result = predict(coarse=strange)
     assert finding(result, "pattern")["passed"] is False
-    assert f"coarse scene of {TARGET}, pattern: correlation" in result["coarse_facts"]["warnings"][0]
-    assert predict()["coarse_facts"]["warnings"] == []
+    assert f"coarse scene of {TARGET}, pattern: correlation" in result["facts"]["warnings"][0]
+    assert predict()["facts"]["warnings"] == [UNTRAINED]
     with pytest.raises(Undetermined, match="pattern: correlation"):
         predict(coarse=strange, suspects="refuse")
 
@@ -119,7 +121,7 @@ def test_a_target_of_other_ground_is_answered_with_a_warning_or_refused():
 def test_too_few_cells_to_know_a_bias_means_none_is_applied():
     series = linear_series(fine_shape=(16, 16), scale_factor=8)
     result = Iustfm(CONFIG, tiny_region(series), None, None).predict(series.coarse_at(TARGET), TARGET)
-    facts = result["coarse_facts"]
+    facts = result["facts"]
     assert (facts["bias_applied"], facts["bias"]["n_dates"], facts["bias"]["spread_k"]) == (0.0, 0, None)
 
 
@@ -127,7 +129,7 @@ def test_a_date_with_too_few_cells_gets_the_bias_of_the_others():
     biased = moved([-2.0] * 5)
     coarse = biased.library_coarse.copy()
     coarse[1].ravel()[5:] = 0
-    facts = predict(replace(biased, library_coarse=coarse), COARSE - np.float32(2.0))["coarse_facts"]
+    facts = predict(replace(biased, library_coarse=coarse), COARSE - np.float32(2.0))["facts"]
     assert facts["bias"]["n_dates"] == 4
     assert facts["bias_applied"] == pytest.approx(2.0, abs=0.02)
 
@@ -149,7 +151,7 @@ def test_plans_are_remembered_for_each_choice_apart():
     for options in ({}, {"min_baseline_k": 13.0}, {}):
         once = remembering.predict(COARSE, TARGET, **options)
         fresh = predict(shuffled([1]), **options)
-        assert (once["dates_used"], once["coarse_facts"]) == (fresh["dates_used"], fresh["coarse_facts"])
+        assert (once["dates_used"], once["facts"]) == (fresh["dates_used"], fresh["facts"])
     with pytest.raises(Undetermined):
         remembering.predict(COARSE, TARGET, suspects="refuse")
 
@@ -205,7 +207,7 @@ def test_the_orbit_seam_of_yanco_never_poisons_a_result_in_silence(data_folder):
         pipeline.predict(None, times[1], series=series(0, 2))
     result = pipeline.predict(coarse[2], times[2], order="past_only")
     assert finding(result, "seam")["passed"] is False
-    assert any("2016-03-08T12:00Z, seam" in warning for warning in result["coarse_facts"]["warnings"])
+    assert any("2016-03-08T12:00Z, seam" in warning for warning in result["facts"]["warnings"])
     with pytest.raises(Undetermined, match="seam"):
         pipeline.predict(coarse[2], times[2], order="past_only", suspects="refuse")
     kept = own_library(series(0, 1, 2), place, "lst")

@@ -113,7 +113,7 @@ def by_definition(
     flags = np.where(np.isnan(lst), flags & ~np.uint8(FILLED_THROUGH_HCR), flags)
     outside = (lst < np.fmin.reduce(scenes)) | (lst > np.fmax.reduce(scenes))
     flags = flags | (outside * np.uint8(OUTSIDE_LIBRARY_RANGE))
-    spread = calibrated_spread(iqr, count, config.spread_factor)
+    spread = calibrated_spread(iqr, count, config.spread_factors[mode])
     return {"lst": lst, "spread_k": spread, "iqr_k": iqr, "n_triples": count, "flags": flags}
 
 

@@ -192,10 +192,12 @@ def test_a_twin_that_loops_over_pixels_agrees() -> None:
         assert result["lst"][row, col] == pytest.approx(np.median(answers), abs=1e-2)
 
 
-def test_ratios_outside_the_training_range_are_clipped_and_flagged() -> None:
+def test_ratios_outside_the_training_range_are_flagged_and_keep_the_difference_from_the_closed_form() -> None:
     narrow = replace(CONFIG, range_a2_positive=(1.0, 1.5), range_a2_negative=None)
     result = pipeline(narrow).predict(COARSE, TARGET)
     assert (result["flags"] & CLIPPED_TO_TRAINING_RANGE).all()
+    closed = pipeline().predict(COARSE, TARGET, mode="closed_form")["lst"]
+    np.testing.assert_allclose(result["lst"], closed, atol=1e-3)  # this network is the division itself
 
 
 def test_a_side_of_the_pole_that_training_never_saw_uses_the_closed_form() -> None:
@@ -389,7 +391,9 @@ def test_a_region_that_does_not_fit_together_is_refused(change: dict) -> None:
         {"mode": "magic"},
         {"quantity": "air"},
         {"library_step": 0.0},
-        {"spread_factor": -1.0},
+        {"spread_factors": {"rationet": -1.0}},
+        {"spread_factors": {"adaptive": 1.0}},
+        {"published": "adaptive"},
         {"range_distance": (3.0, 1.0)},
         {"range_a2_negative": (-3.0, 1.0)},
         {"range_a2_positive": (-3.0, 1.0)},

@@ -10,9 +10,8 @@ from thermoscale.errors import InvalidInput, Undetermined
 from thermoscale.formats import Series
 from thermoscale.numerics.adaptive_state import AdaptiveState
 from thermoscale.pipelines.iustfm import Iustfm, IustfmConfig, Region, encode_library
-from thermoscale.pipelines.iustfm_config import IustfmConfig as Config
 from thermoscale.service import open_bundle
-from thermoscale.testing.bundles import tiny_iustfm_config
+from thermoscale.testing.bundles import division, tiny_iustfm_config
 from thermoscale.testing.worlds import World, make_series
 from thermoscale_train.adaptive.calibration import fit_spread
 from thermoscale_train.adaptive.scenes import n_classes, scale_scenes
@@ -186,8 +185,36 @@ def test_what_only_triples_know_is_refused_by_name_and_answered_by_default(
         None,
         adaptive=fit_adaptive(world.series, fast(), seed=0),
     )
-    assert ours.predict(coarse, target)["mode"] == "adaptive"
+    plain = ours.predict(coarse, target)
+    assert (plain["mode"], plain["facts"]["order"]) == ("adaptive", "all")
+    assert ours.predict(coarse, target, order="past_only")["facts"]["order"] == "past_only"
     assert ours.predict(coarse, target, triples=[(dates[0], dates[5])])["mode"] == "closed_form"
+    assert ours.predict(coarse, target, min_baseline_k=0.1)["mode"] == "closed_form"
+
+
+@pytest.mark.parametrize("published", ["rationet", "closed_form"])
+def test_what_only_triples_know_is_answered_by_the_published_mode_that_held_out_dates_chose(
+    world: World, target: str, pipeline: Iustfm, published: str
+) -> None:
+    config = replace(pipeline.config, mode="adaptive", published=published)
+    both = Iustfm(config, pipeline.region, None, division, adaptive=fit_adaptive(world.series, fast(), seed=0))
+    answer = both.predict(world.series.coarse_at(target), target, min_baseline_k=0.1)
+    assert answer["mode"] == published
+
+
+def test_hcrs_without_a_valid_cell_are_answered_from_other_dates_flagged_and_counted(
+    world: World, target: str, pipeline: Iustfm
+) -> None:
+    rows = np.repeat(np.arange(4, dtype=np.int32), 15)
+    region = replace(pipeline.region, labels=np.repeat(rows[:, None], 60, 1))
+    ours = served(world.series, region=region)
+    coarse = world.series.coarse_at(target).copy()
+    coarse[:5] = np.nan
+    answer = ours.predict(coarse, target, mode="adaptive")
+    assert np.isfinite(answer["lst"]).all()
+    assert (answer["flags"][:30] & 1).all()
+    assert answer["facts"]["hcr_without_coarse"] == 2
+    assert "2 of 4 HCRs (50.0% of their pixels) have no valid coarse cell" in answer["facts"]["warnings"][0]
 
 
 def test_too_little_to_go_on_is_refused(world: World, target: str, pipeline: Iustfm) -> None:
@@ -208,10 +235,7 @@ def test_a_bundle_without_it_says_so(world: World, target: str) -> None:
         replace(plain.config, mode="adaptive")
 
 
-def test_a_config_of_an_older_bundle_is_read() -> None:
-    stored = tiny_iustfm_config().to_json()
-    del stored["adaptive"]
-    assert not Config.from_json(stored).adaptive
+def test_a_config_survives_its_json() -> None:
     assert IustfmConfig.from_json(tiny_iustfm_config().to_json()) == tiny_iustfm_config()
 
 
@@ -231,7 +255,11 @@ def test_the_default_mode_is_the_best_on_dates_held_out_and_survives_file_and_bu
     folder = export_iustfm(read, tmp_path / "exported", version="0.0.1")
     time = series.coarse_time[12]
     request = {"coarse": series.coarse_at(time), "time": time, "mode": "adaptive"}
-    reply = open_bundle(folder).predict(request)
+    service = open_bundle(folder)
+    service.limits = replace(service.limits, max_triples=1)
+    reply = service.predict(request)  # which has no triples
+    with pytest.raises(InvalidInput, match="at most 1 are allowed"):
+        service.predict({**request, "mode": "closed_form"})
     direct = Iustfm(checkpoint.config, checkpoint.region, None, None, adaptive=checkpoint.adaptive)
     expected = direct.predict(series.coarse_at(time), time, mode="adaptive")
     assert reply["lst"] == pytest.approx(expected["lst"], abs=1e-4)

@@ -52,6 +52,8 @@ def test_the_library_holds_every_usable_date_and_the_choice_is_recorded(
     assert set(held) <= set(interior_dates(series.fine_time))
     scores = iustfm_checkpoint.metrics["held_out"]
     assert scores[f"rmse_{iustfm_checkpoint.config.mode}"] == min(scores["rmse_rationet"], scores["rmse_closed_form"])
+    assert iustfm_checkpoint.config.published == iustfm_checkpoint.config.mode
+    assert set(iustfm_checkpoint.config.spread_factors) == {"rationet", "closed_form"}
 
 
 def test_an_interrupted_fit_goes_on_where_it_was(
@@ -90,6 +92,7 @@ def test_three_dates_are_enough_to_train(series: Series, iustfm_settings: Iustfm
     checkpoint = fit_iustfm(series.select_fine(times), iustfm_settings, seed=0)
     assert checkpoint.dynet is not None
     assert checkpoint.training["held_out_for_selection"] == []
+    assert checkpoint.config.spread_factors == {}
 
 
 def test_ratio_net_stays_the_closed_form_where_no_training_is_better(

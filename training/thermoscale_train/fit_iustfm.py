@@ -30,12 +30,17 @@ MIN_DATES = 3
 
 @dataclass(frozen=True)
 class _Rehearsal:
-    """What the held-out dates decided; ``steps`` of DyNet and RatioNet, ``alpha_sd`` DyNet's error, 1 sigma."""
+    """What the held-out dates decided; without any, everything is at its default.
+
+    Attributes:
+        steps: of DyNet and RatioNet.
+        choices: of the config: ``mode``, ``published``, ``spread_factors``.
+        alpha_sd: DyNet's error, 1 sigma.
+    """
 
     dates: tuple[str, ...]
     steps: tuple[int, int]
-    mode: str
-    spread_factor: float
+    choices: dict[str, Any]
     alpha_sd: float
     metrics: dict[str, Any]
 
@@ -79,12 +84,7 @@ def fit_iustfm(
         return _checkpoint(place, None, adaptive, {**record, "trained": False}, {}, sky)
     rehearsal = _rehearse(place, _held_out(usable, settings))
     networks = train_both(place, "final", rehearsal.steps, alpha_sd=rehearsal.alpha_sd)
-    config = replace(
-        networks.config,
-        mode=rehearsal.mode,
-        spread_factor=rehearsal.spread_factor,
-        adaptive=adaptive is not None,
-    )
+    config = replace(networks.config, adaptive=adaptive is not None, **rehearsal.choices)
     networks = replace(networks, config=config)
     record |= {"trained": True, "held_out_for_selection": list(rehearsal.dates)}
     record |= {"steps": list(rehearsal.steps), "alpha_sd": rehearsal.alpha_sd}
@@ -160,7 +160,7 @@ def _rehearse(place: Place, held: tuple[str, ...]) -> _Rehearsal:
     """
     training = (place.settings.dynet.training.steps, place.settings.ratio_net.training.steps)
     if not held:
-        return _Rehearsal((), training, "closed_form", 1.0, 0.0, {})
+        return _Rehearsal((), training, {}, 0.0, {})
     inner = place.series
     for time in held:
         inner = inner.without(time)
@@ -176,13 +176,13 @@ def _rehearse(place: Place, held: tuple[str, ...]) -> _Rehearsal:
     adaptive = adaptive_or_none(inner, place.settings, place.seed)
     if adaptive is not None:
         rmse[ADAPTIVE] = judge.adaptive_rmse(stage.config, adaptive)
+    factors = {name: verdict.spread_factor for name, verdict in verdicts.items() if verdict.spread_factor is not None}
     metrics = {"held_out": {"dates": list(held), "rmse_bilinear": judge.bilinear_rmse()}}
     metrics["held_out"] |= {f"rmse_{name}": value for name, value in rmse.items()}
     return _Rehearsal(
         dates=held,
         steps=(networks.dynet_outcome.best_step, networks.ratio_net_outcome.best_step),
-        mode=min(rmse, key=rmse.__getitem__),
-        spread_factor=verdicts[published].spread_factor,
+        choices={"mode": min(rmse, key=rmse.__getitem__), "published": published, "spread_factors": factors},
         alpha_sd=networks.alpha_sd,
         metrics=metrics,
     )

@@ -29,10 +29,13 @@ SPREAD_FACTOR_RANGE = (0.1, 10.0)
 
 @dataclass(frozen=True)
 class Verdict:
-    """Mean over the dates of the RMSE (gaps filled with bilinear coarse), and the calibration of the spread."""
+    """Mean over the dates of the RMSE (gaps filled with bilinear coarse), and the calibration of the spread.
+
+    ``spread_factor`` is None where no pixel has an answer of several triples.
+    """
 
     rmse: float
-    spread_factor: float
+    spread_factor: float | None
 
 
 class Judge:
@@ -100,8 +103,8 @@ class Judge:
             if answer:
                 ratios.append(_error_per_spread(lst, truth, answer["iqr_k"]))
         pooled = np.concatenate(ratios) if ratios else np.zeros(0)
-        factor = float(np.quantile(pooled, ONE_SIGMA)) if pooled.size else 1.0
-        return Verdict(float(np.mean(errors)), float(np.clip(factor, *SPREAD_FACTOR_RANGE)))
+        factor = float(np.clip(np.quantile(pooled, ONE_SIGMA), *SPREAD_FACTOR_RANGE)) if pooled.size else None
+        return Verdict(float(np.mean(errors)), factor)
 
     def _answer(self, pipeline: Iustfm, time: str, mode: str) -> dict[str, Any] | None:
         """None where the library cannot answer: every pixel then counts as a gap."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from thermoscale.arrays import LST, BoolArray, FloatArray
+from thermoscale.arrays import LST, REFLECTANCE, BoolArray, FloatArray, Quantity
 from thermoscale.errors import InvalidInput
 from thermoscale.geo.alignment import window_georeference
 from thermoscale.geo.gdal import load_rasterio
@@ -32,9 +32,10 @@ class ZoneRow:
         name: of the zone.
         n_pixels: valid pixels inside.
         valid_share: of the zone's pixels; those of its area beyond the raster count as not valid.
-        mean, p95: of the valid pixels, kelvin (or degrees Celsius if so asked).
+        mean, p95: of the valid pixels, in :func:`unit_of` the table.
         share_above: of the valid pixels, strictly above the threshold; NaN without one.
-        mean_spread_k: mean of the 1-sigma errors of the valid pixels; NaN where the result has none.
+        mean_spread_k: mean of the 1-sigma errors of the valid pixels, kelvin (reflectance: 1); NaN where the result has
+            none.
         note: why there are no numbers; empty otherwise.
     """
 
@@ -57,11 +58,12 @@ def zone_rows(
         name: of the raster, for messages.
         raster: a result: its band ``lst`` (or its only band), and ``spread_k`` if it has one.
         zones: in the raster's CRS (:func:`thermoscale.geo.geojson.read_zones`).
-        above_k: threshold in kelvin, also with ``celsius``.
+        above_k: threshold in kelvin, also with ``celsius``; of a reflectance, in its own unit.
         celsius: means and percentiles in degrees Celsius.
 
     Raises:
-        InvalidInput: no such band, no CRS, a zone that does not touch the raster, or Celsius of what is not in kelvin.
+        InvalidInput: no such band, no CRS, a zone that does not touch the raster, Celsius of what is not in kelvin, or
+            a threshold that no value could have.
         Unavailable: rasterio is missing.
     """
     if raster.crs == NO_CRS:
@@ -69,17 +71,32 @@ def zone_rows(
     values, spread = _band(raster, VALUES), _band(raster, SPREAD)
     if values is None:
         raise InvalidInput(f"{name} has the bands {list(raster.names)}, needed one named {VALUES!r}")
-    if celsius and not np.isnan(values).all() and float(np.nanmin(values)) < LST.low:
+    quantity = _quantity(values)
+    if celsius and quantity is not LST:
         raise InvalidInput(f"{name} holds values down to {np.nanmin(values):g}: no kelvin, so no Celsius either")
+    if above_k is not None:
+        _require_threshold(above_k, quantity)
     return [_row(name, raster, values, spread, zone, above_k, celsius) for zone in zones]
 
 
-def zones_csv(rows: Sequence[ZoneRow], *, celsius: bool = False) -> str:
-    """The rows as CSV with a header that names the units; NaN is an empty field."""
-    unit = "c" if celsius else "k"
+def unit_of(raster: Raster, *, celsius: bool = False) -> str:
+    """Unit of means and percentiles: ``K``, ``C``, or ``1`` of a reflectance."""
+    values = _band(raster, VALUES)
+    if values is not None and _quantity(values) is not LST:
+        return REFLECTANCE.unit
+    return "C" if celsius else LST.unit
+
+
+def zones_csv(rows: Sequence[ZoneRow], unit: str = LST.unit) -> str:
+    """The rows as CSV with a header that names the units, those of a reflectance apart; NaN is an empty field.
+
+    Args:
+        unit: from :func:`unit_of`.
+    """
+    of_value, of_spread = {"K": ("_k", "_k"), "C": ("_c", "_k"), "1": ("", "")}[unit]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    header = f"name n_pixels valid_share mean_{unit} p95_{unit} share_above mean_spread_k note"
+    header = f"name n_pixels valid_share mean{of_value} p95{of_value} share_above mean_spread{of_spread} note"
     writer.writerow(header.split())
     for row in rows:
         writer.writerow([_field(value) for value in vars(row).values()])
@@ -151,6 +168,24 @@ def _expected_pixels(raster: Raster, zone: Zone, inside: int) -> int:
         return inside
     a, b, _, d, e, _ = raster.transform
     return max(inside, round(zone.area / abs(a * e - b * d)))
+
+
+def _quantity(values: FloatArray) -> Quantity:
+    """A temperature, unless some value is too small for one."""
+    too_small = not np.isnan(values).all() and float(np.nanmin(values)) < LST.low
+    return REFLECTANCE if too_small else LST
+
+
+def _require_threshold(above: float, quantity: Quantity) -> None:
+    if quantity.low <= above <= quantity.high:
+        return
+    hint = ""
+    if quantity is LST and LST.low <= above + ZERO_CELSIUS_K <= LST.high:
+        hint = f"; {above:g} degrees Celsius are {above + ZERO_CELSIUS_K:g} K"
+    raise InvalidInput(
+        f"--above is {above:g}, needed {quantity.name} in {quantity.unit} between {quantity.low:g} and "
+        f"{quantity.high:g}{', also with --celsius' if quantity is LST else ''}{hint}"
+    )
 
 
 def _band(raster: Raster, wanted: str) -> FloatArray | None:

@@ -6,25 +6,26 @@ The networks are passed in and speak physical units:
     ratio_net  distance [N], a2 [N] -> delta [N]
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from thermoscale.arrays import Array, FloatArray, Network, require_quantity, require_shape
+from thermoscale.arrays import Array, BoolArray, FloatArray, Network, require_quantity, require_shape
 from thermoscale.errors import InvalidInput, Undetermined
 from thermoscale.formats import Series, canonical_time
 from thermoscale.numerics.adaptive_state import AdaptiveState
 from thermoscale.numerics.bias import BiasRule
 from thermoscale.numerics.change_ratio import coarse_alpha
 from thermoscale.numerics.ratio_table import RatioTable
-from thermoscale.numerics.triples import TripleOrder
+from thermoscale.numerics.triples import Triple, TripleOrder
 from thermoscale.pipelines.flags import COARSE_MISSING, FILLED_THROUGH_HCR
 from thermoscale.pipelines.iustfm_adaptive import AdaptiveMode
 from thermoscale.pipelines.iustfm_blocks import predict_window
 from thermoscale.pipelines.iustfm_coarse import Suspects, comparable_scenes, require_suspects, trusted_triples
 from thermoscale.pipelines.iustfm_config import ADAPTIVE, MODES, IustfmConfig
+from thermoscale.pipelines.iustfm_notes import UNTRAINED, HcrEvidence, complete
 from thermoscale.pipelines.iustfm_pixels import assemble_triple
 from thermoscale.pipelines.iustfm_plan import Memory, Plan, choose_triples, plan_key, require_baseline
 from thermoscale.pipelines.iustfm_ratios import clip_cells, clip_hcr, clip_inputs, dynet_ratios, pooled_ratios
@@ -48,6 +49,9 @@ __all__ = [
 BLOCK_PIXELS = 1 << 17
 """Fine pixels computed at a time by each thread, at most: changes no number. Threads hinder each other at every call of
 numpy, so blocks are large: 1434 x 1434 pixels take two threads 0.07 s, 0.12 s with a quarter of it (closed form)."""
+
+_CALIBRATED_DATES = 3
+"""Library dates that the spread of the mode ``adaptive`` needs; with two it is far off (docs/adaptive.md)."""
 
 
 class Iustfm:
@@ -89,6 +93,7 @@ class Iustfm:
                 f"region uses slot {int(region.slots.max())} and HCR {int(region.labels.max())}, the config has "
                 f"m_max {config.m_max} and n_hcr {config.n_hcr}"
             )
+        self._evidence = HcrEvidence(region, config.n_hcr)
         self._adaptive = None if adaptive is None else self._make_adaptive(adaptive, remembered)
         self._require_mode(config.mode)
 
@@ -113,7 +118,7 @@ class Iustfm:
         window: Sequence[int] | None = None,
         triples: Sequence[tuple[str, str]] | None = None,
         mode: str | None = None,
-        order: TripleOrder = "ordered",
+        order: TripleOrder | None = None,
         series: Series | None = None,
         min_baseline_k: float | None = None,
         suspects: Suspects = "warn",
@@ -125,12 +130,12 @@ class Iustfm:
                 scene that ``series`` has of ``time``.
             time: ISO 8601 UTC. A library scene of the same time takes no part.
             window: row, col, height, width in fine pixels; the answer is that crop of the whole scene's answer.
-            triples: (pre, post) library times to use, in any order; default: all that ``order`` gives.
-            mode: ``rationet``, ``closed_form`` or ``adaptive``; default: the config's, but a published one
-                (``rationet`` if there is one) where ``triples``, ``series`` or ``min_baseline_k`` ask for what
-                ``adaptive`` has not.
-            order: ``ordered`` pre < target < post, ``past_only``, or ``unordered``. ``adaptive`` uses all library
-                dates, or, with ``past_only``, all earlier ones.
+            triples: (pre, post) library times to use, in any order; default: all that ``order`` gives. The same two
+                times named twice, either way round, are one triple, the earlier time first.
+            mode: ``rationet``, ``closed_form`` or ``adaptive``; default: the config's, see :meth:`choose_mode`.
+            order: ``ordered`` pre < target < post, ``past_only``, or ``unordered``; default: ``ordered``, and
+                whatever ``triples`` are where they are named. ``adaptive`` uses all library dates, or, with
+                ``past_only``, all earlier ones.
             series: own scenes on the region's grids instead of the stored library.
             min_baseline_k: in place of the config's guard; kelvin, as there.
             suspects: ``warn`` leaves out library dates whose images contradict each other and uses a suspect target,
@@ -138,8 +143,11 @@ class Iustfm:
 
         Returns:
             On the window: ``lst`` and ``spread_k`` (1 sigma, NaN below two triples) and ``iqr_k`` float32,
-            ``n_triples`` and ``flags`` uint8. ``dates_used``: [pre, post] of each triple. ``coarse_facts``: bias
-            applied, findings on the target's coarse scene, warnings (:mod:`thermoscale.pipelines.iustfm_coarse`).
+            ``n_triples`` and ``flags`` uint8. ``dates_used``: [pre, post] of each triple. ``facts``: bias
+            applied, findings on the target's coarse scene (:mod:`thermoscale.pipelines.iustfm_coarse`), ``order`` of
+            the dates in use (``named``, ``all``, or one of ``order``), ``hcr_without_coarse``: HCRs of which no valid
+            coarse cell holds any area (no answer by triples; ``adaptive`` answers from other dates),
+            ``spread_calibrated``, ``warnings``.
 
             Flags: bit 0 the own coarse cell has no value at ``time``; bit 1 it gave no ratio in any triple, the
             answer rests on its HCR elsewhere; bit 2 some triple was clipped to the training range; bit 3 the answer
@@ -150,12 +158,11 @@ class Iustfm:
             Undetermined: no triple, or none that passes the guards; a suspect scene that is to be refused.
         """
         chosen, time = require_window(window, self.region.fine_shape), canonical_time(time)
-        of_triples = [name for name, value in _asked(triples, series, min_baseline_k) if value is not None]
-        mode = self._choose_mode(mode, of_triples)
+        mode = self.choose_mode(mode, triples=triples, series=series, min_baseline_k=min_baseline_k)
         if mode == ADAPTIVE and self._adaptive is not None:
             target = self._require_target(coarse, time, series)
-            answer = self._adaptive.predict(target, time, chosen, order, require_suspects(suspects))
-            return {**answer, "mode": mode}
+            answer = self._adaptive.predict(target, time, chosen, order or "ordered", require_suspects(suspects))
+            return complete(answer, mode, time, self._facts_of_adaptive(target, order))
         config = self._config_with(min_baseline_k)
         plan = self._plan(config, coarse, time, series, triples, mode, order, require_suspects(suspects))
         layers = predict_window(
@@ -168,7 +175,55 @@ class Iustfm:
             most_pixels=BLOCK_PIXELS,
         )
         used = [[triple.pre, triple.post] for triple in plan.triples]
-        return {**layers, "dates_used": used, "coarse_facts": plan.facts, "mode": mode}
+        answer = {**layers, "dates_used": used, "coarse_facts": plan.facts}
+        return complete(answer, mode, time, self._facts_of_triples(plan, triples is not None, order))
+
+    def choose_mode(
+        self,
+        mode: str | None,
+        *,
+        triples: Sequence[tuple[str, str]] | None = None,
+        series: Series | None = None,
+        min_baseline_k: float | None = None,
+    ) -> str:
+        """``mode``, or the default: the config's, or its better published one where that is ``adaptive`` and the
+        request asks for what only triples have.
+
+        Raises:
+            InvalidInput: unknown, not in this bundle, or ``adaptive`` with something that only triples have.
+        """
+        asked = {"triples": triples, "own scenes": series, "min_baseline_k": min_baseline_k}
+        of_triples = [name for name, value in asked.items() if value is not None]
+        if mode is None:
+            published = self.config.mode == ADAPTIVE and of_triples
+            mode = self.config.published if published else self.config.mode
+        self._require_mode(mode)
+        if mode == ADAPTIVE and of_triples:
+            raise InvalidInput(
+                f"mode adaptive knows no {' and no '.join(of_triples)}: it uses the bundle's library, all dates or the "
+                "earlier ones (past_only); use mode closed_form or rationet"
+            )
+        return mode
+
+    def _facts_of_adaptive(self, target: FloatArray, order: TripleOrder | None) -> dict[str, Any]:
+        held = self._evidence.held(np.isfinite(target).reshape(1, -1))[0]
+        count, warnings = self._evidence.without(held, "answered from library dates alone, flag bit 1")
+        return {
+            "order": "past_only" if order == "past_only" else "all",
+            "hcr_without_coarse": count,
+            "spread_calibrated": len(self._stored.times) >= _CALIBRATED_DATES,
+            "warnings": warnings,
+        }
+
+    def _facts_of_triples(self, plan: Plan, named: bool, order: TripleOrder | None) -> dict[str, Any]:
+        has_ratio: BoolArray = np.logical_or.reduce(np.isfinite(plan.alpha_hcr), axis=0)
+        count, warnings = self._evidence.without(has_ratio, "no change ratio and no value there")
+        return {
+            "order": "named" if named else order or "ordered",
+            "hcr_without_coarse": count,
+            "spread_calibrated": plan.mode in self.config.spread_factors,
+            "warnings": warnings if self._dynet is not None else [*warnings, UNTRAINED],
+        }
 
     def _plan(
         self,
@@ -178,7 +233,7 @@ class Iustfm:
         series: Series | None,
         pairs: Sequence[tuple[str, str]] | None,
         mode: str,
-        order: TripleOrder,
+        order: TripleOrder | None,
         suspects: Suspects,
     ) -> Plan:
         library = self._stored if series is None else own_library(series, self.region, self.config.quantity)
@@ -199,7 +254,7 @@ class Iustfm:
         time: str,
         pairs: Sequence[tuple[str, str]] | None,
         mode: str,
-        order: TripleOrder,
+        order: TripleOrder | None,
         suspects: Suspects,
     ) -> Plan:
         quantity, guards = config.physical, config.guards.scaled(config.physical)
@@ -213,7 +268,7 @@ class Iustfm:
                 for t in triples
             ]
         )
-        alpha_hcr = self._hcr_ratios(alpha)
+        alpha_hcr = self._hcr_ratios(alpha, self._held(coarse.target, coarse.library, triples))
         if np.isnan(alpha_hcr).all():
             raise Undetermined(
                 f"no coarse cell of {time} gives a change ratio in any of {len(triples)} triples; "
@@ -243,13 +298,19 @@ class Iustfm:
             return make_closed_form(self.config, alpha_hcr)
         return None if self._table is None else make_tabled(self.config, alpha_hcr, self._table)
 
-    def _hcr_ratios(self, alpha: FloatArray) -> FloatArray:
-        """``[n_triples, n_cells]`` to ``[n_triples, n_hcr]``."""
+    def _held(self, target: FloatArray, library: Mapping[str, FloatArray], triples: Sequence[Triple]) -> BoolArray:
+        """``[n_triples, n_hcr]``: some cell with a value on all three dates holds area of the HCR."""
+        valid = [np.isfinite(library[t.pre]) & np.isfinite(target) & np.isfinite(library[t.post]) for t in triples]
+        return self._evidence.held(np.stack(valid).reshape(len(triples), -1))
+
+    def _hcr_ratios(self, alpha: FloatArray, held: BoolArray) -> FloatArray:
+        """``[n_triples, n_cells]`` to ``[n_triples, n_hcr]``, NaN where an HCR is not ``held``: DyNet would guess."""
         if self._dynet is None:
             return pooled_ratios(self.config, self.region, alpha)
-        return dynet_ratios(
+        ratios = dynet_ratios(
             self.config, self.region, self._dynet, alpha, cells=self._cells, hcr_present=self._hcr_present
         )
+        return np.where(held, ratios, np.float32(np.nan))
 
     def _require_target(self, coarse: Array | None, time: str, series: Series | None) -> FloatArray:
         if coarse is None and series is None:
@@ -257,23 +318,6 @@ class Iustfm:
         scene = series.coarse_at(time) if coarse is None and series is not None else np.asarray(coarse)
         require_shape("coarse", scene, self.region.coarse_shape)
         return require_quantity(f"coarse of {time}", scene, self.config.physical)
-
-    def _choose_mode(self, mode: str | None, of_triples: Sequence[str]) -> str:
-        """``mode``, or the default of a request that names ``of_triples``.
-
-        Raises:
-            InvalidInput: unknown, not in this bundle, or ``adaptive`` with something that only triples have.
-        """
-        if mode is None:
-            published = "closed_form" if self._ratio_net is None else "rationet"
-            return published if of_triples and self.config.mode == ADAPTIVE else self.config.mode
-        self._require_mode(mode)
-        if mode == ADAPTIVE and of_triples:
-            raise InvalidInput(
-                f"mode adaptive knows no {' and no '.join(of_triples)}: it uses the bundle's library, all dates or the "
-                "earlier ones (past_only); use mode closed_form or rationet"
-            )
-        return mode
 
     def _require_mode(self, mode: str) -> None:
         if mode not in (*MODES, ADAPTIVE):
@@ -284,10 +328,3 @@ class Iustfm:
             )
         if mode == "rationet" and self._ratio_net is None:
             raise InvalidInput("mode is 'rationet', but this pipeline has no RatioNet: use 'closed_form'")
-
-
-def _asked(
-    triples: Sequence[tuple[str, str]] | None, series: Series | None, min_baseline_k: float | None
-) -> tuple[tuple[str, object], ...]:
-    """What only modes of triples know."""
-    return ("triples", triples), ("own scenes", series), ("min_baseline_k", min_baseline_k)

@@ -22,7 +22,7 @@ from thermoscale.pipelines.iustfm_plan import Memory, plan_key
 from thermoscale.pipelines.library import Library
 from thermoscale.pipelines.region import Region
 from thermoscale.pipelines.windows import Window
-from thermoscale.times import parse_time
+from thermoscale.times import day_of
 
 _MIN_DATES = 2
 _MIN_CELLS, _MIN_CELL_SHARE = 3, 0.05
@@ -48,7 +48,7 @@ class AdaptiveMode:
     ) -> None:
         self._region, self._library, self._state, self._quantity = region, library, state, quantity
         self._threads = threads
-        self._days = np.array([_day(time) for time in library.times])
+        self._days = np.array([day_of(time) for time in library.times])
         self._missing_class = state.labels == NO_CLASS
         index = np.where(self._missing_class, np.int32(-1), region.coarse_index)
         self._grid = CellGrid(index, region.coarse_shape)
@@ -89,7 +89,7 @@ class AdaptiveMode:
         view = self._view(tuple(self._library.times.index(triple.pre) for triple in trusted))
         applied = float(view.bias.mean() * self._state.scales[1])
         facts = {**coarse.facts, "bias_applied": applied}
-        return view.target(target, _day(time)), [triple.pre for triple in trusted], facts
+        return view.target(target, day_of(time)), [triple.pre for triple in trusted], facts
 
     def _view(self, dates: tuple[int, ...]) -> AdaptiveView:
         return self._views.get(dates, lambda: self._make_view(np.array(dates)))
@@ -173,7 +173,3 @@ def _run(work: Callable[[Window], None], blocks: list[Window], threads: int) -> 
     with ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(work, block) for block in blocks]:
             done.result()
-
-
-def _day(time: str) -> float:
-    return float(parse_time(time).astype("datetime64[m]").astype(np.int64)) / 1440.0

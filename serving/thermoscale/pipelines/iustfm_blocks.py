@@ -115,7 +115,7 @@ class _Assembly:
         lst, iqr, count = median_of_rows(list(scratch.values), scratch.spare)
         self._finish_flags(flags, lst, list(scratch.scenes.values()))
         layers["lst"][:], layers["iqr_k"][:], layers["n_triples"][:] = lst, iqr, count
-        layers["spread_k"][:] = calibrated_spread(iqr, count, self.config.spread_factor)
+        layers["spread_k"][:] = calibrated_spread(iqr, count, self.config.spread_factors.get(self.plan.mode, 1.0))
 
     def _answer(self, number: int, triple: Triple, scratch: Scratch, out: FloatArray) -> Array | None:
         """One triple with all its guards into ``out``; its flag bits."""

@@ -18,7 +18,7 @@ from thermoscale.numerics.scene_check import Finding, SceneRule, check_scene
 from thermoscale.numerics.triples import Triple
 from thermoscale.pipelines.library import Library
 from thermoscale.pipelines.region import Region
-from thermoscale.times import parse_time
+from thermoscale.times import day_of
 
 Suspects = Literal["warn", "refuse"]
 SUSPECTS: tuple[Suspects, ...] = ("warn", "refuse")
@@ -135,12 +135,8 @@ def _times(triples: Sequence[Triple]) -> list[str]:
 def _check_target(
     target: FloatArray, time: str, scenes: Mapping[str, FloatArray], quantity: Quantity
 ) -> tuple[Finding, ...]:
-    days = [_day(other) for other in scenes]
-    return check_scene(target, _day(time), np.stack(list(scenes.values())), days, SceneRule().scaled(quantity))
-
-
-def _day(time: str) -> float:
-    return float(parse_time(time).astype("datetime64[m]").astype(np.int64)) / 1440.0
+    days = [day_of(other) for other in scenes]
+    return check_scene(target, day_of(time), np.stack(list(scenes.values())), days, SceneRule().scaled(quantity))
 
 
 def _bias_facts(carried: CarriedBias, biases: Mapping[str, Bias]) -> dict[str, Any]:

@@ -69,24 +69,38 @@ def plan_key(target: FloatArray, *choices: Hashable) -> Hashable:
 
 
 def choose_triples(
-    library: Library, time: str, pairs: Sequence[Sequence[str]] | None, order: TripleOrder
+    library: Library, time: str, pairs: Sequence[Sequence[str]] | None, order: TripleOrder | None
 ) -> list[Triple]:
-    """The triples of a request, sorted by time.
+    """The triples of a request, sorted by time, each the earlier date first.
+
+    Args:
+        order: None: ``ordered``, or whatever ``pairs`` are.
 
     Raises:
-        InvalidInput: ``pairs`` names something else than two library times.
+        InvalidInput: ``pairs`` names something else than two library times, or a triple that is not of ``order``.
         Undetermined: the library has no triple of this order.
     """
-    others = [other for other in library.times if other != time]
+    others = sorted(other for other in library.times if other != time)
+    of_order = enumerate_triples(others, time, order or "ordered")
     if pairs is not None:
-        return sorted({_require_pair(others, time, pair) for pair in pairs})
-    triples = enumerate_triples(others, time, order)
-    if not triples:
+        named = sorted({_require_pair(others, time, pair) for pair in pairs})
+        strangers = [(triple.pre, triple.post) for triple in named if order is not None and triple not in of_order]
+        if strangers:
+            raise InvalidInput(f"triples name {strangers} and order is {order}, which they are not for {time}")
+        return named
+    if not of_order:
         raise Undetermined(
-            f"no {order} triple around {time}: the library has {sorted(others)}; bring scenes on both sides, "
-            "or ask for past_only"
+            f"no {order or 'ordered'} triple around {time}: the library has {others}; {_hint(others, time)}"
         )
-    return triples
+    return of_order
+
+
+def _hint(others: Sequence[str], time: str) -> str:
+    """What could be asked instead."""
+    if len(others) < 2:
+        return "needed two other library dates"
+    earlier = sum(other < time for other in others)
+    return "ask for unordered" + (" or past_only" if earlier >= 2 else "") + ", or bring scenes on both sides"
 
 
 def require_baseline(config: IustfmConfig, library: Library, triples: list[Triple]) -> list[Triple]:
@@ -116,4 +130,4 @@ def _require_pair(others: list[str], time: str, pair: Sequence[str]) -> Triple:
         raise InvalidInput(
             f"triples name ({pre}, {post}); needed two different library times other than {time}: {sorted(others)}"
         )
-    return Triple(pre, time, post)
+    return Triple(min(pre, post), time, max(pre, post))

@@ -130,7 +130,7 @@ def write_tiny_iustfm(
 
 
 def tiny_iustfm_config(*, mode: str = "rationet") -> IustfmConfig:
-    """Four HCRs, wide training ranges, the published guards."""
+    """Four HCRs, wide training ranges, the published guards; the spread of its exact answers needs no factor."""
     return IustfmConfig(
         n_hcr=4,
         h_max=8,
@@ -140,6 +140,8 @@ def tiny_iustfm_config(*, mode: str = "rationet") -> IustfmConfig:
         range_distance=(0.0, 200.0),
         range_a2_negative=(-20.0, -0.01),
         range_a2_positive=(0.01, 20.0),
+        spread_factors={"rationet": 1.0, "closed_form": 1.0},
+        published=mode,
     )
 
 

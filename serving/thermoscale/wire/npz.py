@@ -14,6 +14,7 @@ import numpy as np
 
 from thermoscale.arrays import Array
 from thermoscale.errors import InvalidInput
+from thermoscale.fields import as_array
 from thermoscale.wire.limits import InflatedBudget, Limits
 from thermoscale.wire.npy import decode_npy
 
@@ -109,7 +110,7 @@ def _as_array(name: str, value: Array | str | Mapping[str, Any]) -> Array:
             value = json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise InvalidInput(f"{name} is not JSON ({error}); NaN is written as None") from error
-    array = np.asarray(value)
+    array = as_array(name, value)
     if array.dtype.kind not in "biufU":
         raise InvalidInput(f"{name} has type {array.dtype}, needed numbers or text")
     return array
