@@ -12,8 +12,8 @@ import numpy as np
 
 from thermoscale.arrays import Array, FloatArray, Quantity, in_unit_of
 from thermoscale.errors import Undetermined
+from thermoscale.numerics.robust import robust_sd
 
-_MAD_TO_SD = 1.4826  # of a normal distribution
 _MAX_PAIRED_CELLS = 200  # Theil-Sen over all pairs of them: 20,000 slopes
 
 
@@ -107,8 +107,7 @@ def fit_bias(coarse: Array, fine_mean: Array, rule: BiasRule) -> Bias:
     centre = float(np.median(seen))
     remaining = made - seen - (scale - 1.0) * (seen - centre)
     offset = float(np.median(remaining))
-    spread = _MAD_TO_SD * float(np.median(np.abs(remaining - offset)))
-    return Bias(offset, scale, centre, correlation, contrast, seen.size, spread)
+    return Bias(offset, scale, centre, correlation, contrast, seen.size, robust_sd(remaining))
 
 
 def apply_bias(coarse: Array, bias: Bias) -> FloatArray:

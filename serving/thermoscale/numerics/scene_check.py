@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from thermoscale.arrays import Array, Quantity, in_unit_of, require_shape
+from thermoscale.numerics.robust import robust_sd
 from thermoscale.numerics.seams import strongest_seam
 
-_MAD_TO_SD = 1.4826
 _MIN_FOR_ERRORS = 4  # fewer library scenes say nothing about how well neighbours in time foretell a scene
 Doubles = npt.NDArray[np.float64]
 
@@ -141,7 +141,7 @@ def _check_drift(scene: Doubles, day: float, library: Doubles, days: Doubles, ru
         if len(days) >= _MIN_FOR_ERRORS
     ]
     known = np.array([error for error in errors if not np.isnan(error)])
-    usual = _MAD_TO_SD * float(np.median(np.abs(known))) if known.size else 0.0
+    usual = robust_sd(known, centre=0.0)
     limit = max(rule.drift_k, rule.drift_sigma * usual)
     words = f"on average {drift:+.3g} from what the library's neighbours in time make expect"
     return Finding("drift", abs(drift), limit, abs(drift) <= limit, words)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermoscale.arrays import Array
+from thermoscale.numerics.robust import robust_sd
 
 MAX_SIDE = 64
 """Larger scenes are averaged down to this many cells: a seam stays, the search stays quick."""
@@ -27,7 +28,6 @@ _CELLS = 2  # compared on either side
 _GAP = 1  # cells next to the line that are left out: the line is straight, its cells are not
 _SHARE = 0.1  # of the rows that may disagree
 _MIN_LENGTH = 0.6  # share of the scene's rows or columns that a line must have values on
-_MAD_TO_SD = 1.4826
 
 Doubles = npt.NDArray[np.float64]
 
@@ -115,8 +115,7 @@ def _best_line(differences: Doubles) -> tuple[float, int] | None:
 
 def _usual(differences: Doubles) -> float:
     """Robust standard deviation; 0 where there is no difference."""
-    valid = differences[~np.isnan(differences)]
-    return _MAD_TO_SD * float(np.median(np.abs(valid - np.median(valid)))) if valid.size else 0.0
+    return robust_sd(differences[~np.isnan(differences)])
 
 
 def _line_ends(
