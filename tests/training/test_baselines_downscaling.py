@@ -12,8 +12,9 @@ from thermoscale.numerics.grids import area_mean, regular_index
 from thermoscale.numerics.metrics import rmse
 from thermoscale.testing.worlds import make_pairs
 from thermoscale_train.baselines import DOWNSCALING
-from thermoscale_train.baselines.random_forest import Forest, ForestSettings, features, fit_forest, window_mean
+from thermoscale_train.baselines.random_forest import Forest, features, fit_forest, window_mean
 from thermoscale_train.baselines.tsharp import EXPONENT, RANGE, tsharp
+from thermoscale_train.config import ForestSettings
 
 INDEX = regular_index((8, 8), (32, 32))
 SMALL = ForestSettings(trees=8, max_depth=10, min_leaf=3, max_features=0.5, windows_px=(3, 7), pixels_per_scene=800)

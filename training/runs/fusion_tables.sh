@@ -13,15 +13,13 @@ thermoscale-train evaluate iustfm --series "$THERMOSCALE_DATA/saltonsea_nir" --l
     > "$out/saltonsea.txt"
 
 # Two library dates of unknown order: aster_modis_triple (145-173-176) and six more grounds of aster_modis_europe.
-# As they are, and with coarse scenes that are the cell means of the fine ones. The first has 3596 cells, and adaptive
-# is shipped for 3000 at most, to bound its memory.
-sed 's/^most_cells = .*/most_cells = 4000/' training/configs/adaptive.toml > "$out/adaptive.toml"
+# As they are, and with coarse scenes that are the cell means of the fine ones.
 for kind in real simulated; do
     python training/runs/two_library_dates.py "$THERMOSCALE_DATA/aster_modis_europe/pairs.npz" "$out/$kind" \
         $([ $kind = real ] || echo --simulated)
     for series in "$out/$kind"/*.npz; do
         thermoscale-train evaluate iustfm --series "$series" --targets undated --methods "$methods" --processes 1 \
-            --adaptive-config "$out/adaptive.toml" --out "${series%.npz}.json" > "${series%.npz}.txt"
+            --out "${series%.npz}.json" > "${series%.npz}.txt"
     done
 done
 

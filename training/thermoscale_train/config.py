@@ -95,6 +95,28 @@ class AmunSettings:
 
 
 @dataclass(frozen=True)
+class ForestSettings:
+    """``random_forest.toml``: the rival of AMUN, frozen.
+
+    Attributes:
+        trees, max_depth, min_leaf, max_features: of the forest; depth 0 is unlimited, ``max_features`` a share.
+        windows_px: sides of the squares of fine pixels, odd, over which factors are averaged; none: the pixel alone.
+        pixels_per_scene: drawn at random for the fit.
+    """
+
+    trees: int
+    max_depth: int
+    min_leaf: int
+    max_features: float
+    windows_px: tuple[int, ...]
+    pixels_per_scene: int
+
+    def __post_init__(self) -> None:
+        if any(side < 3 or side % 2 == 0 for side in self.windows_px):
+            raise InvalidInput(f"windows_px is {list(self.windows_px)}, needed odd sides of 3 or more")
+
+
+@dataclass(frozen=True)
 class RegionSettings:
     """HCRs and clips of a place.
 
@@ -269,6 +291,11 @@ class IustfmSettings:
 def load_amun_settings(path: Path | None = None) -> AmunSettings:
     """The settings in ``path``, default the shipped ones."""
     return _load(path or CONFIG_FOLDER / "amun.toml", AmunSettings)
+
+
+def load_forest_settings(path: Path | None = None) -> ForestSettings:
+    """The settings in ``path``, default the shipped ones."""
+    return _load(path or CONFIG_FOLDER / "random_forest.toml", ForestSettings)
 
 
 def load_iustfm_settings(

@@ -14,7 +14,10 @@ import jsonschema
 from thermoscale.errors import InvalidInput, ThermoscaleError
 from thermoscale.geo.datasets import read_pairs, read_series
 from thermoscale_train import evaluate_amun, evaluate_iustfm
-from thermoscale_train.config import load_iustfm_settings
+from thermoscale_train.config import load_amun_settings, load_forest_settings, load_iustfm_settings
+from thermoscale_train.data.folds import read_folds, spatial_folds
+from thermoscale_train.downscaling_models import FITTED, DownscalingSettings
+from thermoscale_train.evaluate_amun import scene_ids
 from thermoscale_train.evaluate_iustfm import Budget, StationTable
 from thermoscale_train.report import write_report
 from thermoscale_train.scoring import load_schema, table
@@ -22,6 +25,9 @@ from thermoscale_train.stations import StationPlace, table_of_stations
 
 DRAWN = "iustfm_rationet"
 """Method that a report draws unless told otherwise."""
+
+N_FOLDS = 5
+"""Spatial blocks of ``--split ground`` without ``--folds``."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +71,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="real: the coarse scenes as they are (default); simulated: cell means of the fine ones",
     )
     _add_common(downscaling, evaluate_amun.METHODS)
+    downscaling.add_argument(
+        "--split",
+        choices=["ground"],
+        help="fit the forests and AMUN to scenes on other ground, once for every fold; without it, or --bundle, only "
+        "methods that need no fit are judged",
+    )
+    downscaling.add_argument("--folds", type=Path, metavar="JSON", help="names of the folds' scenes; default: 5 bands")
+    downscaling.add_argument("--amun-config", type=Path, help="TOML of the fits; default the shipped one")
+    downscaling.add_argument("--forest-config", type=Path, help="TOML of the fits; default the shipped one")
+    downscaling.add_argument("--seed", type=int, default=0, help="of the fits (default 0)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -172,11 +188,24 @@ def _evaluate_iustfm(args: argparse.Namespace) -> dict[str, Any]:
 
 def _evaluate_amun(args: argparse.Namespace) -> dict[str, Any]:
     methods = choose_methods(args.methods, evaluate_amun.METHODS)
-    if args.bundle is None and args.methods != "all" and "amun" in methods:
-        raise InvalidInput("method amun needs --bundle: the folder of a bundle made by thermoscale-train export")
+    if args.bundle is None and args.split is None and args.methods != "all":
+        unfitted = sorted(set(methods) & set(FITTED))
+        if unfitted:
+            raise InvalidInput(
+                f"methods {unfitted} need --split ground, which fits them, or, for amun, --bundle FOLDER"
+            )
+    if args.folds is not None and args.split is None:
+        raise InvalidInput("--folds needs --split ground")
+    pairs = read_pairs(args.pairs)
+    folds = None
+    if args.split is not None:
+        folds = spatial_folds(pairs, N_FOLDS) if args.folds is None else read_folds(args.folds, scene_ids(pairs))
     return evaluate_amun.evaluate_amun(
-        read_pairs(args.pairs),
+        pairs,
         bundle=args.bundle,
+        folds=folds,
+        fitted=DownscalingSettings(load_amun_settings(args.amun_config), load_forest_settings(args.forest_config)),
+        seed=args.seed,
         methods=methods,
         experiment=args.experiment,
         progress=True,

@@ -1,11 +1,16 @@
-"""Judge downscaling methods on pairs of coarse and fine scenes."""
+"""Judge downscaling methods on pairs of coarse and fine scenes.
+
+With folds, whatever has to be fitted is fitted once for every fold, to scenes on other ground, and every scene is
+judged once. With a bundle, the scenes are those on ground that it was not trained on.
+"""
 
 import time as clock
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from thermoscale.arrays import LST, FloatArray, IntArray
@@ -14,61 +19,99 @@ from thermoscale.formats import Pairs
 from thermoscale.numerics.grids import regular_index
 from thermoscale.service import Service, open_bundle
 from thermoscale_train.baselines import DOWNSCALING
+from thermoscale_train.baselines.tsharp import tsharp
+from thermoscale_train.data.folds import Folds, turns
 from thermoscale_train.data.simulated import simulate_coarse
+from thermoscale_train.downscaling_models import FITTED, DownscalingSettings, Method, fit_methods
 from thermoscale_train.known_ground import known_ground
 from thermoscale_train.scoring import PSNR_RANGES, Scores, bundle_name, result, score_case
+from thermoscale_train.strata import Strata
 from thermoscale_train.usable import Exclusion, UsableRule, split_usable, why_unusable
 
 EXPERIMENTS = ("real", "simulated")
-METHODS = (*DOWNSCALING, "amun")
-
-Method = Callable[[int], FloatArray]
-"""Row of a scene to its prediction ``[H, W]``."""
+TSHARP, NDVI = "tsharp", "ndvi"
+METHODS = (*DOWNSCALING, TSHARP, *FITTED)
 
 
 def evaluate_amun(
     pairs: Pairs,
     *,
     bundle: Path | None = None,
+    folds: Folds | None = None,
+    fitted: DownscalingSettings | None = None,
+    seed: int = 0,
     methods: Sequence[str] = METHODS,
     experiment: str = "real",
     rule: UsableRule | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Score every method on every usable scene; scenes on ground that the bundle was trained on are excluded.
+    """Score every method on every usable scene.
 
     Args:
-        bundle: folder of the AMUN bundle to judge; without it ``amun`` is left out.
+        bundle: folder of the AMUN bundle to judge; scenes on ground that it was trained on are excluded.
+        folds: rows of ``pairs`` by fold; forests and AMUN are fitted with ``fitted`` and ``seed`` for each.
+            With neither, only methods that need no fit take part.
         experiment: ``real`` downscales the coarse image as it is; ``simulated`` the cell means of the fine one,
             so that the truth is exact.
 
     Raises:
-        InvalidInput: pairs without truth, or a bundle made for other factors.
+        InvalidInput: pairs without truth, a bundle made for other factors, or bundle and folds together.
         Undetermined: no scene is left to judge.
     """
     rule = rule or UsableRule()
-    fine = pairs.fine
-    if fine is None:
+    if pairs.fine is None:
         raise InvalidInput("pairs have no fine scenes: evaluate needs the truth")
+    if bundle is not None and folds is not None:
+        raise InvalidInput("evaluate takes a bundle, which is judged, or folds, for which all is fitted; got both")
     if experiment == "simulated":
         pairs = simulate_coarse(pairs)
     service = None if bundle is None else open_bundle(bundle)
     if service is not None and service.pipeline != "amun":
         raise InvalidInput(f"bundle {bundle} holds the pipeline {service.pipeline}, needed amun")
-    usable, excluded = _usable_scenes(pairs, fine, service, rule)
+    usable, excluded = _usable_scenes(pairs, service, rule)
+    strata = Strata(pairs)
     chosen = _methods(pairs, service, methods)
     work = [(row, method) for row in usable for method in chosen]
     cases = [
-        _case(pairs, fine, row, method, chosen[method]) for row, method in tqdm(work, "evaluate", disable=not progress)
+        _case(pairs, row, name, chosen[name], strata) for row, name in tqdm(work, "evaluate", disable=not progress)
     ]
-    settings = {
+    ids = scene_ids(pairs)
+    settings: dict[str, Any] = {
         "experiment": experiment,
         "bundle": None if service is None else bundle_name(service.manifest),
         "usable": asdict(rule),
         "scale_factor": pairs.scale_factor,
     }
-    ids = scene_ids(pairs)
-    return result("amun", cases, settings=settings, dates_used=[ids[row] for row in usable], excluded=excluded)
+    if folds is not None:
+        fitted = fitted or DownscalingSettings.shipped()
+        kept = {name: tuple(row for row in rows if row in usable) for name, rows in folds.items()}
+        cases += _by_folds(pairs, kept, methods, fitted, seed, strata, progress)
+        named = {name: [ids[row] for row in rows] for name, rows in kept.items()}
+        settings |= {"folds": named, "fitted": asdict(fitted), "seed": seed}
+    return result(
+        "amun",
+        cases,
+        settings=settings,
+        dates_used=[ids[row] for row in usable],
+        excluded=excluded,
+        strata=strata.table(),
+    )
+
+
+def _by_folds(
+    pairs: Pairs,
+    folds: Folds,
+    methods: Sequence[str],
+    fitted: DownscalingSettings,
+    seed: int,
+    strata: Strata,
+    progress: bool,
+) -> Iterator[Scores]:
+    """Cases of the methods that have to be fitted."""
+    for turn in tqdm(turns(pairs, folds), "folds", disable=not progress):
+        for name, method in fit_methods(pairs, turn, methods, fitted, seed=seed, progress=progress).items():
+            for row in turn.test:
+                yield _case(pairs, row, name, method, strata)
 
 
 def scene_ids(pairs: Pairs) -> tuple[str, ...]:
@@ -98,16 +141,25 @@ def amun_request(service: Service, pairs: Pairs, row: int) -> dict[str, Any]:
 
 
 def _methods(pairs: Pairs, service: Service | None, names: Sequence[str]) -> dict[str, Method]:
-    """The methods asked for, from the row of a scene to its answer; ``amun`` only with a bundle."""
+    """Those of ``names`` that need no fit, from the row of a scene to its answer; ``amun`` only with a bundle."""
+    found = {name: _plain(pairs, name) for name in names if name in DOWNSCALING}
+    if TSHARP in names and NDVI in (pairs.factor_names or ()):
+        found[TSHARP] = _tsharp(pairs)
+    if "amun" in names and service is not None:
+        found["amun"] = lambda row: predict_amun(service, pairs, row)
+    return found
 
-    def bound(name: str) -> Method:
-        if name == "amun" and service is not None:
-            return lambda row: predict_amun(service, pairs, row)
-        return lambda row: DOWNSCALING[name](
-            pairs.coarse[row], None if pairs.factors is None else pairs.factors[row], coarse_index_of(pairs)
-        )
 
-    return {name: bound(name) for name in names if name != "amun" or service is not None}
+def _plain(pairs: Pairs, name: str) -> Method:
+    method, index = DOWNSCALING[name], coarse_index_of(pairs)
+    return lambda row: method(pairs.coarse[row], None, index)
+
+
+def _tsharp(pairs: Pairs) -> Method:
+    index, factors = coarse_index_of(pairs), pairs.factors
+    assert factors is not None
+    channel = (pairs.factor_names or ()).index(NDVI)
+    return lambda row: tsharp(pairs.coarse[row], factors[row, channel], index)
 
 
 def coarse_index_of(pairs: Pairs) -> IntArray:
@@ -115,15 +167,20 @@ def coarse_index_of(pairs: Pairs) -> IntArray:
     return regular_index((pairs.coarse.shape[1], pairs.coarse.shape[2]), pairs.fine_shape)
 
 
-def _case(pairs: Pairs, fine: FloatArray, row: int, name: str, method: Method) -> Scores:
+def _case(pairs: Pairs, row: int, name: str, method: Method, strata: Strata) -> Scores:
     start = clock.perf_counter()
-    prediction = method(row)
+    try:
+        prediction = method(row)
+    except Undetermined:
+        prediction = np.full(pairs.fine_shape, np.nan, np.float32)
     seconds = clock.perf_counter() - start
+    truth = _truth(pairs)[row]
+    strata.add(row, name, prediction, truth)
     return score_case(
         scene_ids(pairs)[row],
         name,
         prediction,
-        fine[row],
+        truth,
         coarse=pairs.coarse[row],
         coarse_index=coarse_index_of(pairs),
         psnr_range=PSNR_RANGES[LST.name],
@@ -131,13 +188,16 @@ def _case(pairs: Pairs, fine: FloatArray, row: int, name: str, method: Method) -
     )
 
 
-def _usable_scenes(
-    pairs: Pairs, fine: FloatArray, service: Service | None, rule: UsableRule
-) -> tuple[list[int], list[Exclusion]]:
+def _truth(pairs: Pairs) -> FloatArray:
+    assert pairs.fine is not None
+    return pairs.fine
+
+
+def _usable_scenes(pairs: Pairs, service: Service | None, rule: UsableRule) -> tuple[list[int], list[Exclusion]]:
     """Rows to judge, and the other scenes with their reasons."""
-    index = coarse_index_of(pairs)
+    index, fine = coarse_index_of(pairs), _truth(pairs)
     ids = scene_ids(pairs)
-    known = {} if service is None else known_ground(pairs, service.manifest.training)
+    known: Mapping[int, str] = {} if service is None else known_ground(pairs, service.manifest.training)
     verdicts = [
         (ids[row], known.get(row) or why_unusable(pairs.coarse[row], fine[row], index, rule))
         for row in range(len(pairs))

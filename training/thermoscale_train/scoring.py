@@ -77,11 +77,13 @@ def result(
     dates_used: Sequence[str],
     excluded: Iterable[Exclusion],
     stations: Mapping[str, Any] | None = None,
+    strata: Sequence[Scores] = (),
 ) -> dict[str, Any]:
     """The JSON object of FORMATS: means over cases, and null for what is not a finite number.
 
     Args:
         stations: comparison with towers, if there is one.
+        strata: scores by kind of ground, if the data tell kinds apart.
     """
     methods = dict.fromkeys(case["method"] for case in cases)
     means = {method: _mean([case for case in cases if case["method"] == method]) for method in methods}
@@ -94,6 +96,7 @@ def result(
         "methods": means,
         "cases": list(cases),
         **({} if stations is None else {"stations": dict(stations)}),
+        **({"strata": list(strata)} if strata else {}),
     }
     cleaned: dict[str, Any] = nulls_for_nan(whole)
     return cleaned

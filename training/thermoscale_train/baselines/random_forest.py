@@ -16,26 +16,7 @@ from thermoscale.errors import InvalidInput
 from thermoscale.formats import Pairs
 from thermoscale.numerics.closure import closure_residual
 from thermoscale.numerics.grids import area_mean, interpolate, paint_cells, regular_index
-
-
-@dataclass(frozen=True)
-class ForestSettings:
-    """Attributes:
-    trees, max_depth, min_leaf, max_features: of the forest; depth 0 is unlimited, ``max_features`` a share.
-    windows_px: sides of the squares of fine pixels, odd, over which factors are averaged; none: the pixel alone.
-    pixels_per_scene: drawn at random for the fit.
-    """
-
-    trees: int
-    max_depth: int
-    min_leaf: int
-    max_features: float
-    windows_px: tuple[int, ...]
-    pixels_per_scene: int
-
-    def __post_init__(self) -> None:
-        if any(side < 3 or side % 2 == 0 for side in self.windows_px):
-            raise InvalidInput(f"windows_px is {list(self.windows_px)}, needed odd sides of 3 or more")
+from thermoscale_train.config import ForestSettings
 
 
 @dataclass(frozen=True, eq=False)
