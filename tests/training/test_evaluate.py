@@ -13,6 +13,7 @@ import pytest
 from thermoscale.errors import InvalidInput, ThermoscaleError, Undetermined
 from thermoscale.formats import Pairs, Series
 from thermoscale.geo.datasets import write_pairs, write_series
+from thermoscale.numerics.bias import BiasRule
 from thermoscale.testing.bundles import linear_series, write_tiny_amun, write_tiny_iustfm
 from thermoscale.testing.worlds import make_pairs, make_series
 from thermoscale_train import evaluate_target as fusion
@@ -270,7 +271,7 @@ def test_three_dates_are_judged_without_networks() -> None:
         (lambda c, f: (c, np.where(np.arange(36) < 20, np.nan, f)), "fine coverage 0.444, needed 0.7"),
         (lambda c, f: (np.full_like(c, np.nan), f), "coarse coverage 0.000, needed 0.5"),
         (lambda c, f: (c[::-1, ::-1], f), "correlation of coarse and fine"),
-        (lambda c, f: (np.full_like(c, 290.0), f), "constant"),
+        (lambda c, f: (np.full_like(c, 290.0), f), "correlation of coarse and fine 0.000, needed 0.5"),
     ],
 )
 def test_an_unusable_date_is_named_with_its_reason(spoil: Any, reason: str) -> None:
@@ -291,9 +292,18 @@ def test_a_pixel_that_no_date_has_counts_against_none() -> None:
     assert usable_dates(series, UsableRule())[0] == list(series.fine_time)
 
 
+def test_ground_too_uniform_for_a_correlation_is_usable_as_serving_uses_it() -> None:
+    series = small_series()
+    flat = (290.0 + 0.1 * (series.fine - series.fine.mean())).astype(np.float32)
+    noise = np.random.default_rng(0).normal(290, 1, series.coarse.shape).astype(np.float32)
+    assert usable_dates(replace(series, coarse=noise, fine=flat), UsableRule())[0] == list(series.fine_time)
+
+
 def test_a_small_overlap_tells_nothing() -> None:
     series = small_series()
-    reason = why_unusable(series.coarse[1], series.fine[0], series.coarse_index, UsableRule(min_cells=40))
+    reason = why_unusable(
+        series.coarse[1], series.fine[0], series.coarse_index, UsableRule(pair=BiasRule(min_cells=40))
+    )
     assert reason == "36 cells hold a coarse and a fine value, needed 40"
 
 

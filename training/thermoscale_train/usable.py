@@ -1,12 +1,13 @@
 """Which fine scenes may be used: one rule, and a reason for every scene left out. No gap is filled to save a scene."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from thermoscale.arrays import BoolArray, FloatArray, IntArray
+from thermoscale.arrays import QUANTITIES, BoolArray, FloatArray, IntArray, Quantity
 from thermoscale.formats import Series
+from thermoscale.numerics.bias import BiasRule, contradicts, fit_bias
 from thermoscale.numerics.grids import area_mean
 
 
@@ -17,15 +18,17 @@ class UsableRule:
     Attributes:
         min_fine_coverage: share of valid fine pixels, of those that any date has.
         min_coarse_coverage: share of valid coarse cells.
-        min_correlation: of the coarse image with the cell means of the fine one: below it the two did not see the
-            same thing (cloud, orbit seam, wrong date).
-        min_cells: cells with both values that a correlation needs.
+        pair: when a coarse image and the cell means of the fine one are believed to have seen the same thing (no cloud,
+            no orbit seam, the right date); the rule that serving leaves library dates out by.
     """
 
     min_fine_coverage: float = 0.7
     min_coarse_coverage: float = 0.5
-    min_correlation: float = 0.5
-    min_cells: int = 8
+    pair: BiasRule = field(default_factory=BiasRule)
+
+    def scaled(self, quantity: Quantity) -> "UsableRule":
+        """The same rule in the unit of ``quantity``."""
+        return replace(self, pair=self.pair.scaled(quantity))
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ def why_unusable(
     """The first condition of ``rule`` that the pair fails, in words; None where it passes.
 
     Args:
+        rule: in the unit of the images.
         footprint: ``[H, W]``, pixels that the fine sensor can see at all; default all.
     """
     seen_fine = fine if footprint is None else fine[footprint]
@@ -54,16 +58,11 @@ def why_unusable(
         coverage = float(np.isfinite(image).mean())
         if coverage < needed:
             return f"{name} coverage {coverage:.3f}, needed {needed:g}"
-    means = area_mean(fine, coarse_index, (coarse.shape[0], coarse.shape[1]))
-    both = np.isfinite(means) & np.isfinite(coarse)
-    if both.sum() < rule.min_cells:
-        return f"{int(both.sum())} cells hold a coarse and a fine value, needed {rule.min_cells}"
-    seen, made = coarse[both].astype(np.float64), means[both].astype(np.float64)
-    if np.ptp(seen) == 0.0 or np.ptp(made) == 0.0:
-        return "one of the two images is constant: no correlation between coarse and fine"
-    correlation = float(np.corrcoef(seen, made)[0, 1])
-    if correlation < rule.min_correlation:
-        return f"correlation of coarse and fine {correlation:.3f}, needed {rule.min_correlation:g}"
+    bias = fit_bias(coarse, area_mean(fine, coarse_index, (coarse.shape[0], coarse.shape[1])), rule.pair)
+    if bias.n_cells < rule.pair.min_cells:
+        return f"{bias.n_cells} cells hold a coarse and a fine value, needed {rule.pair.min_cells}"
+    if contradicts(bias, rule.pair):
+        return f"correlation of coarse and fine {bias.correlation:.3f}, needed {rule.pair.min_correlation:g}"
     return None
 
 
@@ -79,10 +78,11 @@ def split_usable(verdicts: Iterable[tuple[str, str | None]]) -> tuple[list[str],
 
 
 def usable_dates(series: Series, rule: UsableRule) -> tuple[list[str], list[Exclusion]]:
-    """Fine dates of ``series`` that pass ``rule``, ascending, and the others with their reasons.
+    """Fine dates of ``series`` that pass ``rule`` (thresholds in kelvin), ascending, and the others with their reasons.
 
     A pixel that no date has (outside the swath) counts against none.
     """
+    rule = rule.scaled(QUANTITIES[series.quantity])
     footprint = np.logical_or.reduce(np.isfinite(series.fine), axis=0)
     return split_usable(
         (time, why_unusable(series.coarse_at(time), series.fine_at(time), series.coarse_index, rule, footprint))
