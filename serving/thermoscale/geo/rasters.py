@@ -180,7 +180,7 @@ def _read(name: str, dataset: Any, georeferenced: bool) -> Raster:
     descriptions = [text or f"band_{i}" for i, text in enumerate(dataset.descriptions, 1)]
     values = np.full((dataset.count, *dataset.shape), np.nan, np.float32)
     for band in range(dataset.count):
-        values[band] = _read_band(f"{name}, {descriptions[band]}", dataset, band)
+        values[band] = read_band(f"{name}, {descriptions[band]}", dataset, band)
     return Raster(
         values=values,
         crs=dataset.crs.to_string() if placed else NO_CRS,
@@ -204,9 +204,13 @@ def _require_size(name: str, dataset: Any, max_pixels: int, max_bands: int) -> N
         raise InvalidInput(f"{name} has bands of type {list(dataset.dtypes)}, needed real numbers")
 
 
-def _read_band(name: str, dataset: Any, band: int) -> npt.NDArray[np.float64]:
-    """One band [H, W] in physical units, NaN where the file says that there are no data."""
-    stored = dataset.read(band + 1, masked=True)
+def read_band(name: str, dataset: Any, band: int, window: Any = None) -> npt.NDArray[np.float64]:
+    """One band [H, W] in physical units, NaN where the file says that there are no data; rasterio's ``window`` of it.
+
+    Raises:
+        InvalidInput: a fill value without its tag.
+    """
+    stored = dataset.read(band + 1, masked=True, window=window)
     values = np.where(np.ma.getmaskarray(stored), np.nan, stored.data.astype(np.float64))
     require_no_fill(name, values)
     scale, offset = float(dataset.scales[band]), float(dataset.offsets[band])

@@ -54,7 +54,10 @@ class Amun:
 
     def context(self, coarse: FloatArray, factors: FloatArray | None) -> dict[str, Any]:
         """What the tiles know of the whole scene: arrays ``k``, ``v``, ``gate`` and their ``id``."""
-        thumb, thumb_valid = thumbnail(self.config, coarse, factors)
+        return self.context_of(*thumbnail(self.config, coarse, factors))
+
+    def context_of(self, thumb: FloatArray, thumb_valid: FloatArray) -> dict[str, Any]:
+        """The context of the scene with this thumbnail (:func:`thermoscale.pipelines.amun_inputs.thumbnail`)."""
         outputs = self._context_network({"thumb": thumb, "thumb_valid": thumb_valid})
         context = {name: outputs[name] for name in CONTEXT_NAMES}
         return {**context, "id": context_id(context)}
@@ -111,13 +114,16 @@ class Amun:
         for row, col in tile_windows((chosen.height, chosen.width), grid, origin=chosen[:2]):
             tile = read_tile(image, (row + chosen.row, col + chosen.col), grid)
             if tile[1 + len(factors)].any():
-                blend.add((row, col), self._predict_tile(tile, context))
+                blend.add((row, col), self.predict_tile(tile, context))
         lst = blend.result()
         asked = np.isfinite(lst)
         return np.where(asked, lst, coarse_fine[0][chosen.slices]), asked
 
-    def _predict_tile(self, tile: FloatArray, context: Mapping[str, Any]) -> FloatArray:
-        """One tile ``[2 + 2F, T, T]``: coarse, factors, valid. A network without factors has no such input."""
+    def predict_tile(self, tile: FloatArray, context: Mapping[str, Any]) -> FloatArray:
+        """``lst`` ``[T, T]`` of one tile ``[2 + 2F, T, T]``: coarse, factors, valid.
+
+        A network without factors has no such input.
+        """
         n_factors = len(self.config.factor_names)
         inputs = {"coarse": tile[None, :1], "valid": tile[None, 1 + n_factors :]}
         if n_factors:

@@ -61,8 +61,13 @@ def prepare_tile_inputs(
     index = fine_to_coarse(config, coarse)
     coarse_fine = interpolate(coarse, index, order=3, fill=True)
     coarse_valid = np.isfinite(paint_cells(coarse, index))
+    return coarse_fine[None], *factor_inputs(factors, coarse_valid)
+
+
+def factor_inputs(factors: FloatArray, coarse_valid: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Factors ``[F, H, W]`` with 0 for NaN, and valid ``[1 + F, H, W]``."""
     valid = np.concatenate([coarse_valid[None], np.isfinite(factors)]).astype(np.float32)
-    return coarse_fine[None], np.nan_to_num(factors, nan=0.0), valid
+    return np.nan_to_num(factors, nan=0.0), valid
 
 
 def thumbnail(config: AmunConfig, coarse: FloatArray, factors: FloatArray | None) -> tuple[FloatArray, FloatArray]:
@@ -81,10 +86,25 @@ def thumbnail(config: AmunConfig, coarse: FloatArray, factors: FloatArray | None
 
 def _shrink(channel: FloatArray, side: int) -> tuple[FloatArray, FloatArray]:
     """Mean of the valid area and valid share of the area, on ``side * side`` cells of the same bounds."""
-    rows, cols = overlap_shares(side, channel.shape[0]), overlap_shares(side, channel.shape[1])
-    valid = np.isfinite(channel)
-    share = rows @ valid.astype(np.float64) @ cols.T
-    total = rows @ np.where(valid, channel, 0.0).astype(np.float64) @ cols.T
+    return means_and_shares(area_sums(channel, side, 0, channel.shape[0]))
+
+
+def area_sums(strip: FloatArray, side: int, first_row: int, n_rows: int) -> Array:
+    """What ``strip`` ``[n, W]``, rows ``first_row`` onwards of a channel of ``n_rows``, adds to each cell of a thumbnail.
+
+    Returns:
+        ``[2, side, side]`` float64: sum of the valid values, weighted by the share of the cell's area, and the valid
+        share. The sums of strips that together are the channel are those of the channel.
+    """
+    rows = overlap_shares(side, n_rows)[:, first_row : first_row + len(strip)]
+    cols = overlap_shares(side, strip.shape[1])
+    valid = np.isfinite(strip)
+    return np.stack([rows @ channel.astype(np.float64) @ cols.T for channel in (np.where(valid, strip, 0.0), valid)])
+
+
+def means_and_shares(sums: Array) -> tuple[FloatArray, FloatArray]:
+    """Mean of the valid area, 0 where there is none, and valid share, of what :func:`area_sums` found."""
+    total, share = sums
     mean = np.divide(total, share, out=np.zeros_like(total), where=share > 1e-9)
     return mean.astype(np.float32), share.astype(np.float32)
 
