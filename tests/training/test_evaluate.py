@@ -260,9 +260,12 @@ def test_a_budget_shortens_and_never_lengthens_a_fit() -> None:
 
 
 def test_three_dates_are_judged_without_networks() -> None:
-    methods = evaluate_iustfm(small_series(n_dates=9), settings=few_steps())["methods"]
+    result = evaluate_iustfm(small_series(n_dates=9), settings=few_steps())
+    methods = result["methods"]
     assert methods["iustfm_closed_form"]["coverage"] > 0.5
     assert methods["iustfm_rationet"]["coverage"] == 0.0
+    for case in result["cases"]:
+        assert ("undetermined" in case) == (case["coverage"] == 0.0)
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,10 @@ def test_towers_and_excluded_dates_are_listed(judged: Any, tmp_path: Path) -> No
     stations = {"source": "a.csv", "side_px": 1, "rows": [row], "skipped": [{"station": "Q", "reason": "outside"}]}
     text = write_report({**judged[0], "stations": stations}, [], tmp_path / "r.html").read_text(encoding="utf-8")
     assert "Q: outside" in text
+    assert "<h1>Fusion, one date left out at a time</h1>" in text
+    settings = {**judged[0]["settings"], "bundle": "iustfm 1.0.0 (abc)"}
+    of_bundle = write_report({**judged[0], "settings": settings}, [], tmp_path / "b.html").read_text(encoding="utf-8")
+    assert "<h1>Fusion, iustfm 1.0.0 (abc) on dates it has not seen</h1>" in of_bundle
     assert "<td>290</td>" in text
 
 

@@ -1,6 +1,7 @@
 """Towers: what a CSV may look like, where and when they are compared, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -9,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thermoscale.errors import InvalidInput
+from thermoscale.errors import InvalidInput, Undetermined
 from thermoscale.formats import Georeference, Series
+from thermoscale.geo.datasets import write_series
 from thermoscale.geo.rasters import read_raster
 from thermoscale.testing.worlds import make_series
+from thermoscale_train.cli import main
 from thermoscale_train.evaluate_iustfm import StationTable, evaluate_iustfm
 from thermoscale_train.scoring import load_schema
 from thermoscale_train.stations import StationPlace, locate, read_towers, value_at
@@ -119,6 +122,38 @@ def test_towers_are_compared_on_targets_and_on_dates_without_a_fine_scene(tmp_pa
     assert stations["rows"][0]["difference"] == pytest.approx(stations["rows"][0]["value"] - 290)
     with pytest.raises(InvalidInput, match="odd"):
         evaluate_iustfm(series, stations=StationTable(path, YANCO, 2))
+
+
+def test_a_tower_outside_is_named_even_where_nothing_else_can_be_judged(tmp_path: Path) -> None:
+    series = make_series(2, fine_shape=(36, 36), scale_factor=6, n_dates=9).series
+    two = series.select_fine([series.fine_time[0], series.fine_time[-1]])
+    rows = [f"{time},Faraway,0,0,290" for time in series.coarse_time]
+    path = written(tmp_path, "\n".join(["time,station,latitude,longitude,lst_k", *rows]))
+    with pytest.raises(Undetermined, match=r"no target.*tower Faraway: outside the raster: .* beyond its CRS"):
+        evaluate_iustfm(two, methods=["bilinear"], stations=StationTable(path, YANCO))
+
+
+def test_the_table_without_targets_names_excluded_dates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    series = make_series(2, fine_shape=(36, 36), scale_factor=6, n_dates=9).series
+    fine = series.fine.copy()
+    fine[1] = np.nan
+    write_series(tmp_path / "s.npz", replace(series, fine=fine))
+    rows = [f"{time},P,47.83,99.0201,290" for time in series.coarse_time]
+    path = written(tmp_path, "\n".join(["time,station,latitude,longitude,lst_k", *rows]))
+    words = [
+        "evaluate",
+        "iustfm",
+        "--series",
+        str(tmp_path / "s.npz"),
+        "--methods",
+        "bilinear",
+        "--stations",
+        str(path),
+    ]
+    assert main(words) == 0
+    assert f"1 scenes excluded\n  {series.fine_time[1]}: fine coverage 0.000" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--station-window", "5"])
 
 
 def test_the_yanco_tower_is_compared_although_no_date_can_be_held_out(data_folder: Path) -> None:

@@ -12,7 +12,7 @@ from thermoscale_train.cli import main
 from thermoscale_train.config import CONFIG_FOLDER
 
 SMALL = {
-    "amun.toml": "width=4 depth=1 growth=4 heads=2 pool=4 tile_px=96 overlap_px=4 crop_px=32 margin_px=4 "
+    "amun.toml": "width=4 depth=1 growth=4 heads=2 pool=4 patch_px=2 tile_px=96 overlap_px=4 crop_px=32 margin_px=4 "
     "steps=2 batch=2 evaluate_every=2",
     "dynet.toml": "n_hcr=4 m_max=40 h_max=6 pool=30 steps=2 batch=4 evaluate_every=1",
     "ratio_net.toml": "pool=200 triples=4 steps=2 batch=32 evaluate_every=1",
@@ -59,6 +59,26 @@ def test_export_iustfm_fits_where_there_is_no_checkpoint(
     training = open_bundle(tmp_path / "exported" / "iustfm" / "0.1.0").manifest.training
     assert held not in training["library_dates"]
     assert training["held_out"] == [held]
+
+
+def test_fit_and_export_say_what_too_few_dates_left_undone(
+    tmp_path: Path, series: Series, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = series.fine_time
+    configs = ["--dynet-config", small(tmp_path, "dynet.toml")]
+    configs += ["--ratio-net-config", small(tmp_path, "ratio_net.toml"), "--threads", "1"]
+    for few, words in (
+        ([0, -1], "untrained: 2 usable dates, training needs 3"),
+        ([0, 3, -1], "none could be held out"),
+    ):
+        write_series(tmp_path / "few.npz", series.select_fine([times[i] for i in few]))
+        out = str(tmp_path / "i.pt")
+        assert main(["fit", "iustfm", "--series", str(tmp_path / "few.npz"), *configs, "--out", out]) == 0
+        assert words in capsys.readouterr().out
+        exported = ["--checkpoint", out, "--out", str(tmp_path / "exported"), "--version", f"0.0.{len(few)}", "--json"]
+        assert main(["export", "iustfm", *exported]) == 0
+        (note,) = json.loads(capsys.readouterr().out)["notes"]
+        assert words in note
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from thermoscale_train.data.simulated import simulate_coarse
 from thermoscale_train.data.split import split_by_ground
 from thermoscale_train.export import export_amun, export_iustfm
 from thermoscale_train.fit import fit_amun, fit_iustfm
+from thermoscale_train.fit_iustfm import notes_on
 
 Checkpoint = TypeVar("Checkpoint", AmunCheckpoint, IustfmCheckpoint)
 
@@ -171,7 +172,8 @@ def _with_provenance(checkpoint: Checkpoint, args: argparse.Namespace, **facts: 
 
 
 def _summary(checkpoint: AmunCheckpoint | IustfmCheckpoint) -> dict[str, Any]:
-    return {"config": checkpoint.config.to_json(), "metrics": checkpoint.metrics}
+    notes = notes_on(checkpoint) if isinstance(checkpoint, IustfmCheckpoint) else []
+    return {"config": checkpoint.config.to_json(), "metrics": checkpoint.metrics, "notes": notes}
 
 
 def _report(args: argparse.Namespace, result: dict[str, Any]) -> None:
@@ -179,4 +181,4 @@ def _report(args: argparse.Namespace, result: dict[str, Any]) -> None:
         print(json.dumps(result, indent=2, allow_nan=False))
         return
     where = result.get("bundle") or result["checkpoint"]
-    print(f"{where}: {json.dumps(result['metrics'])}")
+    print("\n".join([f"{where}: {json.dumps(result['metrics'])}", *result["notes"]]))

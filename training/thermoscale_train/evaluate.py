@@ -20,7 +20,7 @@ from thermoscale_train.downscaling_models import FITTED, DownscalingSettings
 from thermoscale_train.evaluate_amun import scene_ids
 from thermoscale_train.evaluate_iustfm import Budget, StationTable
 from thermoscale_train.report import write_report
-from thermoscale_train.scoring import load_schema, table
+from thermoscale_train.scoring import lines_of_excluded, load_schema, table
 from thermoscale_train.stations import StationPlace, table_of_stations
 
 DRAWN = "iustfm_rationet"
@@ -112,7 +112,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _for_people(result: dict[str, Any]) -> str:
-    parts = [table(result)] if result["cases"] else []
+    parts = [table(result) if result["cases"] else "\n".join(lines_of_excluded(result))]
     if "stations" in result:
         parts.append(table_of_stations(result["stations"]))
     return "\n\n".join(parts)
@@ -144,7 +144,7 @@ def _add_stations(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stations", type=Path, metavar="CSV", help="towers: time or local_time, lst_k[, station...]")
     parser.add_argument("--station-at", metavar="NAME,LAT,LON", help="where the tower of a CSV without places stands")
     parser.add_argument("--station-utc-offset", type=float, metavar="HOURS", help="of local_time, ahead of UTC")
-    parser.add_argument("--station-window", type=int, default=1, metavar="PX", help="square that is averaged, 1 or 3")
+    parser.add_argument("--station-window", type=int, choices=(1, 3), default=1, help="side of the averaged square, px")
 
 
 def _stations(args: argparse.Namespace) -> StationTable | None:

@@ -174,6 +174,8 @@ def evaluate_with_evidence(
         raise Undetermined(
             f"no target: {len(usable)} of {len(series.fine_time)} fine dates are usable {usable}; a target needs two "
             "others (one before and one after it for interior targets), and must be unknown to a bundle that is judged"
+            + "".join(f"; {item.id}: {item.reason}" for item in excluded)
+            + "".join(f"; tower {item['station']}: {item['reason']}" for item in (located.skipped if located else ()))
         )
     done = list(judged)
     stated = {

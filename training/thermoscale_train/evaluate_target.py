@@ -50,11 +50,15 @@ class Questions:
 
 
 class Prediction(NamedTuple):
-    """``lst`` and 1-sigma ``spread`` ``[H, W]``, NaN where nothing is determined; triples behind it, if it has any."""
+    """``lst`` and 1-sigma ``spread`` ``[H, W]``, NaN where nothing is determined; triples behind it, if it has any.
+
+    ``undetermined`` says why there is nothing at all.
+    """
 
     lst: FloatArray
     spread: FloatArray | None = None
     n_triples: int | None = None
+    undetermined: str | None = None
 
 
 class AtPixels(NamedTuple):
@@ -150,8 +154,8 @@ def predict(model: FusionModel, coarse: FloatArray, truth: FloatArray | None, ti
     """The answer of ``method``; only the oracle looks at the truth. Where nothing is determined all is NaN."""
     try:
         return _answer(model, coarse, truth, time, method)
-    except Undetermined:
-        return Prediction(np.full(model.labels.shape, np.nan, np.float32))
+    except Undetermined as error:
+        return Prediction(np.full(model.labels.shape, np.nan, np.float32), undetermined=str(error))
 
 
 def _answer(model: FusionModel, coarse: FloatArray, truth: FloatArray | None, time: str, method: str) -> Prediction:
@@ -198,4 +202,5 @@ def _score(series: Series, time: str, method: str, answer: Prediction, truth: Fl
         seconds=seconds,
         spread=answer.spread,
     )
-    return {**scores, "n_triples": answer.n_triples}
+    reason = {} if answer.undetermined is None else {"undetermined": answer.undetermined}
+    return {**scores, "n_triples": answer.n_triples, **reason}

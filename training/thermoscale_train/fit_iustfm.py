@@ -123,6 +123,22 @@ def rehearse_iustfm(
     return held_out
 
 
+def notes_on(checkpoint: IustfmCheckpoint) -> list[str]:
+    """What too few dates left undone, in words."""
+    n_dates = len(checkpoint.region.library_time)
+    if checkpoint.dynet is None:
+        return [
+            f"untrained: {n_dates} usable dates, training needs {MIN_DATES}; coarse ratios are pooled over each HCR, "
+            "the closed form is served, its spread is not calibrated"
+        ]
+    if not checkpoint.config.spread_factors:
+        return [
+            f"{n_dates} usable dates: none could be held out, so mode {checkpoint.config.mode} was not chosen on any "
+            "and the spread is not calibrated"
+        ]
+    return []
+
+
 def make_place(
     library: Series, settings: IustfmSettings, seed: int, progress: bool = False, resume: Path | None = None
 ) -> Place:

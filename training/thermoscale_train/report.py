@@ -63,7 +63,9 @@ def _summary(result: Mapping[str, Any], quantity: Quantity, drawn: str) -> str:
     if drawn:
         lines.append(f"Pictures show {escape(drawn)}.")
     lines += [f"Excluded: {escape(item['id'])}, {escape(item['reason'])}." for item in result["excluded"]]
-    return "<h1>Fusion, one date left out at a time</h1>" + "".join(f"<p>{line}</p>" for line in lines)
+    bundle = result["settings"]["bundle"]
+    title = "one date left out at a time" if bundle is None else f"{bundle} on dates it has not seen"
+    return f"<h1>Fusion, {escape(title)}</h1>" + "".join(f"<p>{line}</p>" for line in lines)
 
 
 def _methods_table(result: Mapping[str, Any], drawn: str) -> str:

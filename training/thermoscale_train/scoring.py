@@ -22,7 +22,7 @@ PSNR_RANGES = {LST.name: PSNR_RANGE, REFLECTANCE.name: 1.0}
 QUARTILES = ("spread_coverage_q1", "spread_coverage_q2", "spread_coverage_q3", "spread_coverage_q4")
 """``spread_coverage`` over the quarter of the pixels with the smallest spread, and so on."""
 
-NOT_AVERAGED = ("id", "method", "n_pixels", "n_triples")
+NOT_AVERAGED = ("id", "method", "n_pixels", "n_triples", "undetermined")
 
 Scores = dict[str, Any]
 
@@ -144,6 +144,10 @@ def table(evaluation: Mapping[str, Any]) -> str:
         cells = ("-" if scores[column] is None else f"{scores[column]:.4g}" for column in columns)
         lines.append(f"{method:22}" + "".join(f"{cell:>11}" for cell in cells))
     n_cases = len({case["id"] for case in evaluation["cases"]})
-    lines.append(f"means over {n_cases} cases; {len(evaluation['excluded'])} scenes excluded")
-    lines += [f"  {item['id']}: {item['reason']}" for item in evaluation["excluded"]]
-    return "\n".join(lines)
+    return "\n".join([*lines, f"means over {n_cases} cases", *lines_of_excluded(evaluation)])
+
+
+def lines_of_excluded(evaluation: Mapping[str, Any]) -> list[str]:
+    """Every scene that took no part, with its reason."""
+    excluded = evaluation["excluded"]
+    return [f"{len(excluded)} scenes excluded", *(f"  {item['id']}: {item['reason']}" for item in excluded)]

@@ -101,13 +101,13 @@ def locate(towers: Iterable[Tower], grid: Georeference | None, shape: tuple[int,
     inside: list[tuple[Tower, Pixel]] = []
     skipped = []
     for tower in towers:
-        row, col = _row_col(tower, grid)
-        if 0 <= row < shape[0] and 0 <= col < shape[1]:
-            inside.append((tower, (row, col)))
+        pixel = _row_col(tower, grid)
+        if pixel is not None and 0 <= pixel[0] < shape[0] and 0 <= pixel[1] < shape[1]:
+            inside.append((tower, pixel))
         else:
-            where = f"{tower.latitude:g}, {tower.longitude:g}"
-            reason = f"outside the raster: latitude, longitude {where} is row {row}, column {col} of {list(shape)}"
-            skipped.append({"station": tower.name, "reason": reason})
+            place = "beyond its CRS" if pixel is None else f"row {pixel[0]}, column {pixel[1]} of {list(shape)}"
+            where = f"latitude, longitude {tower.latitude:g}, {tower.longitude:g} is {place}"
+            skipped.append({"station": tower.name, "reason": f"outside the raster: {where}"})
     return Located(tuple(tower for tower, _ in inside), tuple(pixel for _, pixel in inside), skipped)
 
 
@@ -207,10 +207,16 @@ def _tower(name: str, rows: list[tuple[Any, float, float, float]]) -> Tower:
     return Tower(name, latitudes[0], longitudes[0], np.array(times, "datetime64[m]"), np.array(values, np.float64))
 
 
-def _row_col(tower: Tower, grid: Georeference) -> Pixel:
+def _row_col(tower: Tower, grid: Georeference) -> Pixel | None:
+    """None where the CRS of the grid does not reach."""
     from rasterio.transform import Affine  # only who compares with towers needs rasterio
     from rasterio.warp import transform
 
-    (x,), (y,) = transform("EPSG:4326", grid.crs, [tower.longitude], [tower.latitude])
+    try:
+        (x,), (y,) = transform("EPSG:4326", grid.crs, [tower.longitude], [tower.latitude])
+    except Exception:  # GDAL's errors have many classes
+        return None
+    if not np.isfinite([x, y]).all():
+        return None
     col, row = ~Affine(*grid.transform) @ (x, y)
     return int(np.floor(row)), int(np.floor(col))

@@ -90,7 +90,10 @@ def apply_transform(alpha: Array, pre: Array, post: Array) -> FloatArray:
 
 
 def invert_transform(a2: Array, pre: Array, post: Array) -> FloatArray:
-    """The change ratio that :func:`apply_transform` turned into ``a2``."""
+    """The change ratio that :func:`apply_transform` turned into ``a2``.
+
+    No prediction asks for it: it is there for readers of stored ``a2``, and as the law that the transform must obey.
+    """
     return _f32(_f64(a2) * _direction(pre, post) - 1.0)
 
 

@@ -207,7 +207,7 @@ class Iustfm:
 
     def _facts_of_adaptive(self, target: FloatArray, order: TripleOrder | None) -> dict[str, Any]:
         held = self._evidence.held(np.isfinite(target).reshape(1, -1))[0]
-        count, warnings = self._evidence.without(held, "answered from library dates alone, flag bit 1")
+        count, warnings = self._evidence.without(held, "answered from library dates and cells elsewhere, flag bit 1")
         return {
             "order": "past_only" if order == "past_only" else "all",
             "hcr_without_coarse": count,
