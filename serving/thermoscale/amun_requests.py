@@ -27,11 +27,11 @@ class AmunRequests:
     ``window``; ``context``, the vector of an earlier reply, or the text ``return`` to get one."""
 
     def __init__(self, pipeline: Amun) -> None:
-        self._pipeline = pipeline
+        self.pipeline = pipeline
 
     def answer(self, values: Mapping[str, Any], grids: Mapping[str, Grid], limits: Limits) -> Answer:
         """See :class:`thermoscale.answer.Requests`."""
-        config = self._pipeline.config
+        config = self.pipeline.config
         factor_keys = {"factors"} if config.factor_names else set[str]()
         optional = {"window", "context"} | ({"factor_names"} if config.factor_names else set[str]())
         require_keys("request to amun", values, {"coarse"} | factor_keys, optional)
@@ -41,13 +41,13 @@ class AmunRequests:
         require_small(height, width, _REPLY_BYTES_PER_PIXEL, limits)
         window = require_window(read_window(values["window"]) if "window" in values else None, (height, width))
         context, wanted = self._context(values)
-        result = self._pipeline.predict(coarse, self._factors(values), window=window, context=context)
+        result = self.pipeline.predict(coarse, self._factors(values), window=window, context=context)
         arrays = {name: np.asarray(result[name]) for name in ("lst", "flags")}
         arrays["closure"] = np.asarray(result["closure"], np.float32)
         if wanted:
             arrays["context"] = pack_context(result["context"])
         facts = {"context_id": result["context_id"]}
-        return Answer(arrays, facts, (window.row, window.col), _fine_place(grids, config.scale_factor))
+        return Answer(arrays, facts, (window.row, window.col), fine_place(grids, config.scale_factor))
 
     def _context(self, values: Mapping[str, Any]) -> tuple[dict[str, Any] | None, bool]:
         """The context that came with the request, and whether the reply shall hold one."""
@@ -59,11 +59,11 @@ class AmunRequests:
                 raise InvalidInput(f"context is {text!r:.40}, needed an earlier reply's vector or {_RETURN_CONTEXT!r}")
             return None, True
         packed = read_image("context", values["context"])
-        return unpack_context(packed, self._pipeline.config.thumbnail_px**2), False
+        return unpack_context(packed, self.pipeline.config.thumbnail_px**2), False
 
     def _factors(self, values: Mapping[str, Any]) -> Array | None:
         """Factors in the bundle's order."""
-        names = self._pipeline.config.factor_names
+        names = self.pipeline.config.factor_names
         if not names:
             return None
         factors = read_image("factors", values["factors"])
@@ -89,7 +89,7 @@ def open_amun(manifest: Manifest, networks: Mapping[str, Network]) -> AmunReques
     return AmunRequests(Amun(config, networks[CONTEXT_GRAPH], networks[TILE_GRAPH]))
 
 
-def _fine_place(grids: Mapping[str, Grid], scale_factor: int) -> Georeference | None:
+def fine_place(grids: Mapping[str, Grid], scale_factor: int) -> Georeference | None:
     """Where the fine grid lies: the factors' own grid, or the coarse grid divided."""
     if "factors" in grids:
         return Georeference(grids["factors"].crs, grids["factors"].transform)

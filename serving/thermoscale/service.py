@@ -92,6 +92,16 @@ class Service:
         """``amun`` or ``iustfm``; also the model's name on a server."""
         return self.manifest.pipeline
 
+    @property
+    def requests(self) -> Requests:
+        """The bundle's pipeline behind the named values of a request."""
+        return self._requests
+
+    def meta(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """The ``meta`` of an answer that is made piece by piece, with ``facts``: no single time was spent on it."""
+        timings = dict.fromkeys(("decode_ms", "network_ms", "assemble_ms", "encode_ms", "total_ms"))
+        return {**self._begin({})[1], **self._facts(Answer({}, dict(facts), (0, 0), None)), "handler_ms": timings}
+
     def predict(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Answer one request in memory.
 

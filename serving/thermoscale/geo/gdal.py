@@ -16,6 +16,7 @@ def load_rasterio() -> Any:
     """
     try:
         import rasterio
+        import rasterio.shutil
     except ImportError as error:
         raise Unavailable(
             f"GeoTIFF needs rasterio, which cannot be imported ({error}); install it with pip install "

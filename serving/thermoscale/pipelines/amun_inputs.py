@@ -90,7 +90,7 @@ def _shrink(channel: FloatArray, side: int) -> tuple[FloatArray, FloatArray]:
 
 
 def area_sums(strip: FloatArray, side: int, first_row: int, n_rows: int) -> Array:
-    """What ``strip`` ``[n, W]``, rows ``first_row`` onwards of a channel of ``n_rows``, adds to each cell of a thumbnail.
+    """What ``strip`` ``[n, W]``, from ``first_row`` of a channel of ``n_rows``, adds to each cell of a thumbnail.
 
     Returns:
         ``[2, side, side]`` float64: sum of the valid values, weighted by the share of the cell's area, and the valid

@@ -1,7 +1,7 @@
 """Requests and replies as GeoTIFF: named arrays with their place on the ground. Format: ``docs/wire-format.md``."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -82,11 +82,18 @@ def encode_geotiff_reply(result: Mapping[str, Any], georeference: Georeference |
     bands = sorted((name for name, array in arrays.items() if array.shape == shape), key=_band_rank)
     scalars = {name: array.item() for name, array in arrays.items() if array.ndim == 0}
     left_out = sorted(arrays.keys() - set(bands) - scalars.keys())
-    meta = {**result.get("meta", {}), "left_out": left_out, "georeferenced": georeference is not None}
     where = georeference or Georeference(NO_CRS, IDENTITY)
-    tags = {META_TAG: json.dumps(meta, allow_nan=False), SCALARS_TAG: json.dumps(_without_nan(scalars))}
+    tags = reply_tags(result.get("meta", {}), scalars, left_out, georeferenced=georeference is not None)
     values = np.stack([arrays[name].astype(np.float32) for name in bands])
     return encode_geotiff(Raster(values, where.crs, where.transform, tuple(bands), tags))
+
+
+def reply_tags(
+    meta: Mapping[str, Any], scalars: Mapping[str, Any], left_out: Sequence[str], *, georeferenced: bool
+) -> dict[str, str]:
+    """The tags of a reply's GeoTIFF; see :func:`encode_geotiff_reply`."""
+    whole = {**meta, "left_out": list(left_out), "georeferenced": georeferenced}
+    return {META_TAG: json.dumps(whole, allow_nan=False), SCALARS_TAG: json.dumps(_without_nan(scalars))}
 
 
 def decode_geotiff_reply(body: bytes, limits: Limits) -> dict[str, Array]:

@@ -1,0 +1,180 @@
+"""AMUN for scenes larger than memory: rows of tiles from top to bottom, factors read as the tiles need them.
+
+The coarse image, a scale factor squared smaller, is held whole. Tiles, their inputs and the order in which they are
+blended are those of :meth:`thermoscale.pipelines.amun.Amun.predict` on the whole scene, so the answers are, too.
+
+    corner  ---- tiles of this row begin
+    start   ---- the strip: rows that no later tile touches
+    stop    ---- the next strip; what this row's tiles say of its first overlap_px rows is carried there
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from thermoscale.arrays import Array, BoolArray, FloatArray, IntArray, require_quantity, require_shape
+from thermoscale.numerics.grids import fill_nearest, interpolate, paint_cells, regular_index
+from thermoscale.numerics.tiling import Blend, read_tile, tile_windows
+from thermoscale.pipelines.amun import Amun
+from thermoscale.pipelines.amun_config import AmunConfig
+from thermoscale.pipelines.amun_inputs import area_sums, factor_inputs, fillable, fine_shape, means_and_shares
+from thermoscale.pipelines.flags import COARSE_MISSING, FALLBACK_USED
+from thermoscale.pipelines.windows import Window
+
+ReadFactors = Callable[[Window], FloatArray]
+"""Factors ``[F, height, width]`` of a window of the fine grid, in the bundle's order, NaN = no data."""
+
+_CELLS_AROUND = 3
+"""Coarse cells around a window that its bicubic interpolation may need, and one more."""
+
+
+class Strip(NamedTuple):
+    """Full-width rows of the answer, and what the strip below needs to know.
+
+    Attributes:
+        row: the first fine row.
+        lst: ``[n, W]`` float32.
+        flags: ``[n, W]`` uint8.
+        carry: ``[tiles of a row, overlap_px, tile_px]`` answers of this row's tiles for the next strip's first rows.
+    """
+
+    row: int
+    lst: FloatArray
+    flags: Array
+    carry: FloatArray
+
+
+class StripRows(NamedTuple):
+    """Where a strip lies: its tiles' first row, its own first row, and the row after its last."""
+
+    corner: int
+    start: int
+    stop: int
+
+
+class AmunStrips:
+    """One scene, predicted strip by strip.
+
+    Args:
+        coarse: ``[h, w]`` in the unit of the config's quantity, NaN = no data.
+        tiles_at_once: how many neighbouring tiles of a row have their inputs in memory together.
+
+    Raises:
+        InvalidInput: the coarse image is not what its quantity can be.
+    """
+
+    def __init__(self, amun: Amun, coarse: Array, read_factors: ReadFactors, *, tiles_at_once: int) -> None:
+        coarse = require_quantity("coarse", coarse, amun.config.physical)
+        require_shape("coarse", coarse, ("h", "w"))
+        self._amun, self._grid, self._coarse, self._read_factors = amun, amun.config.tile_grid, coarse, read_factors
+        self._filled = fill_nearest(coarse)
+        self._missing = np.isnan(coarse)
+        self._lost = self._missing & ~fillable(coarse)
+        self._shape = fine_shape(amun.config, coarse)
+        corners = tile_windows(self._shape, self._grid)
+        self._cols = sorted({col for _, col in corners})
+        self._tiles_at_once = tiles_at_once
+        self.rows = _strip_rows(sorted({row for row, _ in corners}), self._grid.halo_px, self._shape[0])
+
+    def context(self, rows_at_once: int) -> dict[str, Any]:
+        """The context of the scene, whose factors are read ``rows_at_once`` rows at a time."""
+        height, width = self._shape
+        side, n_factors = self._amun.config.thumbnail_px, len(self._amun.config.factor_names)
+        sums = np.zeros((n_factors, 2, side, side))
+        for first in range(0, height, rows_at_once) if n_factors else ():
+            factors = self._read_factors(Window(first, 0, min(rows_at_once, height - first), width))
+            sums += np.stack([area_sums(factor, side, first, height) for factor in factors])
+        of_coarse = area_sums(self._coarse, side, 0, len(self._coarse))
+        means, shares = zip(*map(means_and_shares, [of_coarse, *sums]), strict=True)
+        return self._amun.context_of(np.stack(means)[None], np.stack(shares)[None])
+
+    def nothing_carried(self) -> FloatArray:
+        """The carry into the first strip."""
+        return np.full((len(self._cols), self._grid.overlap_px, self._grid.tile_px), np.nan, np.float32)
+
+    def predict(self, number: int, carry: FloatArray, context: Mapping[str, Any]) -> Strip:
+        """Strip ``number`` of :attr:`rows`, given the carry of the one before and the context of the scene."""
+        rows, carried = self.rows[number], self.nothing_carried()
+        blend = Blend((rows.stop - rows.start, self._shape[1]), self._grid)
+        for col, rest in zip(self._cols, carry, strict=True):
+            blend.add((rows.corner - self._grid.stride_px - rows.start, col), self._as_answer(rest))
+        below = self._grid.halo_px + self._grid.stride_px
+        for place, tile in self._tiles(rows.corner):
+            answer = self._amun.predict_tile(tile, context)
+            blend.add((rows.corner - rows.start, self._cols[place]), answer)
+            carried[place] = answer[below : below + self._grid.overlap_px]
+        return Strip(rows.start, *self._finish(rows, blend.result()), carried)
+
+    def _tiles(self, corner: int) -> Iterator[tuple[int, FloatArray]]:
+        """Place in the row and inputs ``[2 + 2F, T, T]`` of those tiles of a row that hold a coarse value."""
+        n_factors = len(self._amun.config.factor_names)
+        for first in range(0, len(self._cols), self._tiles_at_once):
+            cols = self._cols[first : first + self._tiles_at_once]
+            window = self._inside(corner, cols[0], cols[-1] + self._grid.tile_px)
+            coarse_fine, valid = self._coarse_at(window)
+            if not valid.any():
+                continue
+            inputs = factor_inputs(self._read_factors(window), valid) if n_factors else (valid[None],)
+            image = np.concatenate([coarse_fine[None], *inputs], dtype=np.float32)
+            for place, col in enumerate(cols, first):
+                tile = read_tile(image, (corner - window.row, col - window.col), self._grid)
+                if tile[1 + n_factors].any():
+                    yield place, tile
+
+    def _inside(self, corner: int, left: int, right: int) -> Window:
+        """The part of the scene that tiles of one row read, from column ``left`` to ``right``."""
+        top, bottom = max(corner, 0), min(corner + self._grid.tile_px, self._shape[0])
+        left, right = max(left, 0), min(right, self._shape[1])
+        return Window(top, left, bottom - top, right - left)
+
+    def _coarse_at(self, window: Window) -> tuple[FloatArray, BoolArray]:
+        """The coarse image on a window, as :func:`prepare_tile_inputs` has it, and where the own cell is valid."""
+        scale = self._amun.config.scale_factor
+        spans = [
+            (max(0, start // scale - _CELLS_AROUND), min(n, -(-(start + size) // scale) + _CELLS_AROUND))
+            for start, size, n in zip(window[:2], window[2:], self._coarse.shape, strict=True)
+        ]
+        cells = tuple(slice(*span) for span in spans)
+        crop = tuple(
+            slice(start - first * scale, start - first * scale + size)
+            for start, size, (first, _) in zip(window[:2], window[2:], spans, strict=True)
+        )
+        coarse = self._coarse[cells]
+        index = _index(self._amun.config, coarse)
+        fine = interpolate(coarse, index, order=3)[crop]
+        gap = np.isnan(fine)
+        if gap.any():
+            fine = np.where(gap, interpolate(self._filled[cells], index, order=1)[crop], fine)
+        return fine, np.isfinite(paint_cells(coarse, index)[crop])
+
+    def _as_answer(self, carried: FloatArray) -> FloatArray:
+        """The lower end of a tile's core as an answer whose other pixels take no part."""
+        below = self._grid.halo_px + self._grid.stride_px
+        answer = np.full((self._grid.tile_px, self._grid.tile_px), np.nan, np.float32)
+        answer[below : below + self._grid.overlap_px] = carried
+        return answer
+
+    def _finish(self, rows: StripRows, blended: FloatArray) -> tuple[FloatArray, Array]:
+        """``lst`` and ``flags`` of a strip: what the network was not asked is interpolated, lost cells are NaN."""
+        scale, asked, lst = self._amun.config.scale_factor, np.isfinite(blended), blended.copy()
+        cells = np.ix_(np.arange(rows.start, rows.stop) // scale, np.arange(self._shape[1]) // scale)
+        missing, lost = self._missing[cells], self._lost[cells]
+        for left in range(0, self._shape[1], self._grid.tile_px * self._tiles_at_once):
+            block = np.s_[:, left : left + self._grid.tile_px * self._tiles_at_once]
+            if (~asked & ~lost)[block].any():
+                window = Window(rows.start, left, *asked[block].shape)
+                lst[block] = np.where(asked[block], blended[block], self._coarse_at(window)[0])
+        lst[lost] = np.nan
+        flags = np.where(missing, COARSE_MISSING, 0) | np.where(asked, 0, FALLBACK_USED)
+        return lst, flags.astype(np.uint8)
+
+
+def _strip_rows(corners: list[int], halo_px: int, height: int) -> list[StripRows]:
+    """One strip for each row of tiles; the first may be empty where only the blend's overlap reaches the scene."""
+    starts = [max(0, corner + halo_px) for corner in corners]
+    return [StripRows(*rows) for rows in zip(corners, starts, [*starts[1:], height], strict=True)]
+
+
+def _index(config: AmunConfig, coarse: FloatArray) -> IntArray:
+    return regular_index((coarse.shape[0], coarse.shape[1]), fine_shape(config, coarse))
