@@ -101,14 +101,16 @@ def test_the_blend_equals_a_loop_over_pixels(
     image, weights = scene(seed, shape), core_weights(grid)
     found = tiled(tile_mean, image, grid, origin)
     for i, j in np.ndindex(shape):
-        row, col = i + origin[0] - grid.halo_px, j + origin[1] - grid.halo_px
+        shift = grid.before_px - grid.halo_px
+        row, col = i + origin[0] + shift, j + origin[1] + shift
         parts = []
         near = range(-grid.core_px, 2)
         for m in (row // grid.stride_px + k for k in near):
             for n in (col // grid.stride_px + k for k in near):
                 at = row - m * grid.stride_px, col - n * grid.stride_px
                 if min(at) >= 0 and max(at) < grid.core_px:
-                    corner = m * grid.stride_px - origin[0], n * grid.stride_px - origin[1]
+                    first = grid.before_px + origin[0], grid.before_px + origin[1]
+                    corner = m * grid.stride_px - first[0], n * grid.stride_px - first[1]
                     parts.append((weights[at], float(tile_mean(read_tile(image, corner, grid))[0, 0])))
         expected = sum(weight * value for weight, value in parts) / sum(weight for weight, _ in parts)
         np.testing.assert_allclose(found[i, j], expected, rtol=1e-6)
@@ -164,6 +166,14 @@ def test_a_gap_in_one_pixel_stays_in_that_pixel(
     hole = tuple(np.random.default_rng(seed).integers(0, shape))
     image[0][hole] = np.nan
     np.testing.assert_array_equal(tiled(identity, image, grid, origin), image[0])
+
+
+def test_a_small_scene_is_one_tile() -> None:
+    grid = TileGrid(tile_px=40, halo_px=8, overlap_px=4, multiple_px=4)
+    assert tile_windows((16, 12), grid) == [(-12, -12)]
+    assert tile_windows((17, 12), grid) == [(-12, -12), (8, -12)]
+    assert tile_windows((16, 12), grid, origin=(20, 0)) == [(-12, -12)]
+    assert tile_windows((16, 12), grid, origin=(19, 0)) == [(-31, -12), (-11, -12)]
 
 
 def test_a_tile_without_answer_is_replaced_by_its_neighbours_in_the_overlap_only() -> None:

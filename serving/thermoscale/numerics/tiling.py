@@ -1,8 +1,8 @@
 """Tiles on one global grid, and the blend of their answers.
 
 A tile is the square a network reads. Its outer ``halo_px`` are read and discarded; what remains, the core, is
-blended with its neighbours over ``overlap_px``. Tile corners are multiples of the stride on a grid that belongs
-to the place, not to the image: any window of a scene meets the same tiles as the whole scene.
+blended with its neighbours over ``overlap_px``. Tiles lie a stride apart on a grid that belongs to the place, not to
+the image: any window of a scene meets the same tiles as the whole scene.
 
     |<------------- tile_px ------------->|
     | halo |<------- core ------->| halo  |
@@ -64,6 +64,14 @@ class TileGrid:
         return self.core_px - self.overlap_px
 
     @property
+    def before_px(self) -> int:
+        """How far before the grid's origin its first tile starts: halo and overlap, rounded down to a legal corner.
+
+        So no tile of a scene is spent on less than a stride of it but the last, and a small scene is one tile.
+        """
+        return (self.halo_px + self.overlap_px) // self.multiple_px * self.multiple_px
+
+    @property
     def margin_px(self) -> int:
         """How far around a window its pixels depend on the scene: the context a windowed caller must supply."""
         return self.tile_px - self.halo_px - 1
@@ -85,10 +93,10 @@ def tile_windows(shape: tuple[int, int], grid: TileGrid, origin: Corner = (0, 0)
 
 def read_tile(image: Array, corner: Corner, grid: TileGrid) -> Array:
     """Cut one tile out of ``image`` [..., H, W]; pixels outside repeat the edge. Returns a copy [..., tile, tile]."""
-    rows, cols = (
-        np.clip(np.arange(at, at + grid.tile_px), 0, n - 1) for at, n in zip(corner, image.shape[-2:], strict=True)
-    )
-    return image[..., rows[:, None], cols]
+    spans = [_span(at, n, grid.tile_px) for at, n in zip(corner, image.shape[-2:], strict=True)]
+    (rows, above_below), (cols, left_right) = spans
+    around = [(0, 0)] * (image.ndim - 2) + [above_below, left_right]
+    return np.pad(image[..., rows, cols], around, mode="edge")
 
 
 def core_weights(grid: TileGrid) -> npt.NDArray[np.float64]:
@@ -168,6 +176,15 @@ def predict_tiled(
 
 def _corners(n: int, grid: TileGrid, origin: int) -> range:
     """Corners along one axis of the tiles whose core touches [0, n) of an image that starts at ``origin``."""
-    first = (origin - grid.halo_px - grid.core_px) // grid.stride_px + 1
-    last = -(-(origin + n - grid.halo_px) // grid.stride_px)  # exclusive: the first core that starts after the image
-    return range(first * grid.stride_px - origin, last * grid.stride_px - origin, grid.stride_px)
+    core = grid.halo_px - grid.before_px  # where the core of the grid's first tile starts, 0 or less but for rounding
+    first = (origin - core - grid.core_px) // grid.stride_px + 1
+    last = -(-(origin + n - core) // grid.stride_px)  # exclusive: the first core that starts after the image
+    shift = grid.before_px + origin
+    return range(first * grid.stride_px - shift, last * grid.stride_px - shift, grid.stride_px)
+
+
+def _span(corner: int, n: int, tile_px: int) -> tuple[slice, tuple[int, int]]:
+    """Of one axis [0, n): the pixels a tile reads, at least one, and how often it repeats the first and the last."""
+    first, last = min(max(corner, 0), n - 1), max(min(corner + tile_px, n), 1)
+    before = min(max(-corner, 0), tile_px - 1)
+    return slice(first, last), (before, tile_px - before - (last - first))
