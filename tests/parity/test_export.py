@@ -52,6 +52,7 @@ def amun_checkpoint(n_factors: int) -> AmunCheckpoint:
         growth=4,
         heads=2,
         pool=4,
+        patch_px=2,
     )
     amun = Amun(network)
     nn.init.normal_(amun.head.weight)

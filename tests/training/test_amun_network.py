@@ -13,7 +13,9 @@ from thermoscale_train.models.amun import Amun, AmunNetConfig
 from thermoscale_train.models.receptive import halo_px, receptive_radius
 
 
-def make(depth: int = 1, *, n_factors: int = 2, seed: int = 0, untrained: bool = False, pool: int = 4) -> Amun:
+def make(
+    depth: int = 1, *, n_factors: int = 2, seed: int = 0, untrained: bool = False, pool: int = 4, patch_px: int = 1
+) -> Amun:
     torch.manual_seed(seed)
     config = AmunNetConfig(
         groups=tuple((i,) for i in range(n_factors)),
@@ -27,6 +29,7 @@ def make(depth: int = 1, *, n_factors: int = 2, seed: int = 0, untrained: bool =
         growth=4,
         heads=2,
         pool=pool,
+        patch_px=patch_px,
     )
     network = Amun(config)
     if not untrained:
@@ -55,8 +58,9 @@ def context_of(network: Amun, seed: int = 2) -> tuple[torch.Tensor, ...]:
         return network.context(thumb, torch.ones_like(thumb))
 
 
-def test_the_untrained_network_returns_its_interpolated_coarse_input() -> None:
-    network = make(untrained=True)
+@pytest.mark.parametrize("patch_px", [1, 2, 4])
+def test_the_untrained_network_returns_its_interpolated_coarse_input(patch_px: int) -> None:
+    network = make(untrained=True, patch_px=patch_px)
     coarse, factors, valid = scene((16, 16))
     with torch.no_grad():
         lst = network(coarse, factors, valid, *context_of(network))
@@ -68,9 +72,9 @@ def test_the_gate_starts_at_one() -> None:
     assert torch.equal(gate, torch.ones_like(gate))
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_no_pixel_beyond_the_receptive_radius_matters_and_one_at_it_does(depth: int) -> None:
-    network = make(depth, pool=8)
+@pytest.mark.parametrize(("depth", "patch_px"), [(1, 1), (2, 1), (3, 1), (1, 4), (2, 2)])
+def test_no_pixel_beyond_the_receptive_radius_matters_and_one_at_it_does(depth: int, patch_px: int) -> None:
+    network = make(depth, pool=8, patch_px=patch_px)
     radius, multiple = receptive_radius(network.config), network.config.multiple_px
     side = -(-(2 * radius + 2 * multiple) // multiple) * multiple
     coarse, factors, valid = scene((side, side))
@@ -85,10 +89,11 @@ def test_no_pixel_beyond_the_receptive_radius_matters_and_one_at_it_does(depth: 
     assert radius - multiple <= reach <= radius
 
 
+@pytest.mark.parametrize(("depth", "patch_px"), [(2, 1), (1, 4)])
 @given(row=st.integers(0, 5), col=st.integers(0, 5), seed=st.integers(0, 3))
 @settings(max_examples=4, deadline=None)
-def test_tiles_with_a_halo_give_the_whole_scene(row: int, col: int, seed: int) -> None:
-    network = make(depth=2, seed=seed)
+def test_tiles_with_a_halo_give_the_whole_scene(depth: int, patch_px: int, row: int, col: int, seed: int) -> None:
+    network = make(depth=depth, seed=seed, patch_px=patch_px)
     multiple, halo = network.config.multiple_px, halo_px(network.config)
     context = context_of(network)
     shape, pad = (24, 20), halo + multiple
@@ -157,3 +162,5 @@ def test_impossible_sizes_are_refused() -> None:
         AmunNetConfig(groups=((0,),), width=6, heads=4, **good)
     with pytest.raises(InvalidInput, match="exactly once"):
         AmunNetConfig(groups=((0,), (0,)), **good)
+    with pytest.raises(InvalidInput, match="pool 8 is not a multiple of patch_px 3"):
+        AmunNetConfig(groups=((0,),), patch_px=3, **good)

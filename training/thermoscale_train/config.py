@@ -57,6 +57,7 @@ class AmunStructure:
     growth: int
     heads: int
     pool: int
+    patch_px: int
 
 
 @dataclass(frozen=True)

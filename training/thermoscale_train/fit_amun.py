@@ -118,6 +118,7 @@ def _structure(pairs: Pairs, settings: AmunSettings) -> AmunNetConfig:
         growth=sizes.growth,
         heads=sizes.heads,
         pool=sizes.pool,
+        patch_px=sizes.patch_px,
     )
 
 

@@ -5,9 +5,11 @@ Kelvin in, kelvin out: the training statistics are buffers of the graph. The unt
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from thermoscale.errors import InvalidInput
 from thermoscale_train.models.attention import SceneContext, TileAttention, gated_sum
@@ -27,6 +29,8 @@ class AmunNetConfig:
         detail_scale: typical size of (fine - interpolated coarse), K; the unit of the head.
         width: channels at full resolution. depth: levels of the U-Net. growth: of the dense blocks.
         heads: of the attention. pool: fine pixels per side of a token.
+        patch_px: fine pixels per side of the square that one position of the features stands for. Convolutions at
+            ``patch_px`` 4 see four times as far as at 1, and cost a sixteenth for the same ``width``.
     """
 
     groups: tuple[tuple[int, ...], ...]
@@ -40,8 +44,11 @@ class AmunNetConfig:
     growth: int = 16
     heads: int = 4
     pool: int = 8
+    patch_px: int = 1
 
     def __post_init__(self) -> None:
+        if self.patch_px < 1 or self.pool % self.patch_px:
+            raise InvalidInput(f"pool {self.pool} is not a multiple of patch_px {self.patch_px}")
         if self.width % self.heads:
             raise InvalidInput(f"width {self.width} is not a multiple of heads {self.heads}")
         if sorted(i for group in self.groups for i in group) != list(range(self.n_factors)):
@@ -54,7 +61,7 @@ class AmunNetConfig:
     @property
     def multiple_px(self) -> int:
         """Tile corners and sides are multiples of this many fine pixels."""
-        return math.lcm(2**self.depth, self.pool)
+        return math.lcm(self.patch_px * 2**self.depth, self.pool)
 
 
 class Amun(nn.Module):
@@ -75,12 +82,13 @@ class Amun(nn.Module):
         self.register_buffer("factor_offset", torch.tensor(config.factor_offset).reshape(1, -1, 1, 1))
         self.register_buffer("factor_scale", torch.tensor(config.factor_scale).reshape(1, -1, 1, 1))
         self.scene_context = SceneContext(config.width, sizes)
-        self.lst_stem = conv_unit(2, config.width)
-        self.group_stems = nn.ModuleList(conv_unit(2 * n, config.width) for n in sizes)
-        self.attention = TileAttention(config.width, config.heads, config.pool)
+        patch = config.patch_px**2
+        self.lst_stem = conv_unit(2 * patch, config.width)
+        self.group_stems = nn.ModuleList(conv_unit(2 * patch * n, config.width) for n in sizes)
+        self.attention = TileAttention(config.width, config.heads, config.pool // config.patch_px)
         self.merge = FFRDB(2 * config.width, config.width, growth=config.growth)
         self.unet = UNet(config.width, config.depth, growth=config.growth)
-        self.head = nn.Conv2d(config.width, 1, 1)
+        self.head = nn.Conv2d(config.width, patch, 1)
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
 
@@ -112,10 +120,12 @@ class Amun(nn.Module):
         """
         lst = (coarse - self.coarse_offset) / self.coarse_scale
         standard = lst[:, :0] if factors is None else self._standardise(factors) * valid[:, 1:]
+        patches = partial(functional.pixel_unshuffle, downscale_factor=self.config.patch_px)
         lst, groups = self._group(lst, standard, valid)
-        fused = gated_sum([stem(x) for stem, x in zip(self.group_stems, groups, strict=True)], gate)
-        attended = self.attention(self.lst_stem(lst), k, v)
-        detail: Tensor = self.head(self.unet(self.merge(attended, fused)))
+        fused = gated_sum([stem(patches(x)) for stem, x in zip(self.group_stems, groups, strict=True)], gate)
+        attended = self.attention(self.lst_stem(patches(lst)), k, v)
+        features = self.head(self.unet(self.merge(attended, fused)))
+        detail = functional.pixel_shuffle(features, self.config.patch_px)
         return coarse + self.config.detail_scale * detail
 
     def _standardise(self, factors: Tensor) -> Tensor:

@@ -22,9 +22,12 @@ def halo_px(config: AmunNetConfig) -> int:
 
 
 def _whole(config: AmunNetConfig, output: Interval) -> Interval:
-    merged = _conv(_level(config.depth, output), layers=DENSE_LAYERS)
-    attended = _join(merged, _token(merged, config.pool))
-    return _conv(attended, layers=1)  # the stems
+    """Fine pixels; in between, in patches."""
+    patch = config.patch_px
+    merged = _conv(_level(config.depth, (output[0] // patch, output[1] // patch)), layers=DENSE_LAYERS)
+    attended = _join(merged, _token(merged, config.pool // patch))
+    first, last = _conv(attended, layers=1)  # the stems
+    return first * patch, last * patch + patch - 1
 
 
 def _level(depth: int, output: Interval) -> Interval:
