@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from thermoscale.errors import InvalidInput
 from thermoscale.formats import Pairs
+from thermoscale.geo.datasets import read_pairs
 from thermoscale_train.data.folds import overlapping, read_folds, spatial_folds, turns, write_folds
 
 IDS = ("a", "b", "c", "d")
@@ -89,3 +90,10 @@ def test_more_folds_than_grounds_are_refused() -> None:
     pairs = Pairs.from_arrays({"coarse": np.full((4, 2, 2), 300, np.float32), "group": np.array([0, 0, 1, 1])})
     with pytest.raises(InvalidInput, match="2 separate grounds cannot make 3 folds"):
         spatial_folds(pairs, 3)
+
+
+def test_the_named_folds_of_the_real_scenes_are_the_bands_that_are_made_without_a_file(data_folder: Path) -> None:
+    pairs = read_pairs(data_folder / "aster_modis_europe" / "pairs.npz")
+    named = Path(__file__).parents[2] / "training" / "runs" / "folds_aster_modis_europe.json"
+    assert pairs.id is not None
+    assert read_folds(named, pairs.id) == spatial_folds(pairs, 5)
