@@ -45,8 +45,8 @@ _TILE_BYTES, _TILE_BYTES_OF_A_FACTOR = 160, 20
 """Per pixel of the tiles whose inputs are prepared together: interpolation, and three copies of each factor."""
 _READ_BYTES, _READ_BYTES_OF_A_FACTOR = 60, 4
 """Per pixel of rows that are read for the thumbnail."""
-_DISK_BYTES = 16
-"""Per pixel on the disk: the raster so far and the COG, two bands of float32 each."""
+_DISK_BYTES = 22
+"""Per pixel on the disk, at most: raster so far and COG, two bands of float32 each, and twice the COG's overviews."""
 
 
 class Scene(NamedTuple):
@@ -84,12 +84,13 @@ def downscale(
     """Downscale GeoTIFFs of any height to the COG ``out``.
 
     Stopped at any moment and called again with the same bundle and inputs, it goes on after the last finished strip;
-    the bands are then bit for bit those of an undisturbed run with the same ``memory_mb``.
+    the bands are then bit for bit those of an undisturbed run with the same ``memory_mb``. What is done so far lies in
+    ``.<name of out>.work`` beside ``out``.
 
     Args:
         coarse: one band, unit of the bundle's quantity.
         factors: a band for each of the bundle's factors, named by its description; None for a bundle without any.
-        memory_mb: for the work, beside the program itself and the coarse image.
+        memory_mb: for the work, beside the program, the networks and the coarse image.
         progress: is told the strips that are done, and all.
         say: is told what a person should know.
 
@@ -112,12 +113,13 @@ def downscale(
         key = {"bundle": service.manifest.digest, "coarse": _stamp(coarse), "factors": factors and _stamp(factors)}
         state = _continue(work, key, len(strips.rows), say)
         if state is None:
+            say("reading the scene once, for its context")
             state = _begin(service, work, scene, strips, sizes.rows_at_once, key)
         state = _predict(work, key, state, strips, unpack_context(state.context, amun.config.thumbnail_px**2), progress)
         closure = _closure(work.raster, scene.coarse, amun.config, sizes.rows_at_once)
         tags = reply_tags(state.meta, {"closure": closure}, [], georeferenced=True)
         finish_cog(work.raster, tags, work.cog, out)
-        work.remove()
+        work.forget()
     return state.meta
 
 
@@ -132,7 +134,7 @@ def plan(config: AmunConfig, width: int, memory_mb: int) -> Plan:
     """
     grid, n_factors = config.tile_grid, len(config.factor_names)
     tile_bytes = grid.tile_px * (_TILE_BYTES + n_factors * _TILE_BYTES_OF_A_FACTOR)
-    strip_bytes = _STRIP_BYTES * width * grid.stride_px
+    strip_bytes = _STRIP_BYTES * width * (grid.stride_px + grid.overlap_px)
     cache_bytes = int(_CACHE_SHARE * memory_mb * _MB)
     rest = memory_mb * _MB - cache_bytes - strip_bytes
     if rest < grid.tile_px * tile_bytes:

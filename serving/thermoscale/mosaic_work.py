@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from thermoscale.arrays import FloatArray
+from thermoscale.arrays import Array, FloatArray
 from thermoscale.errors import Unavailable
 from thermoscale.geo.atomic import write_atomically
 
@@ -27,7 +27,7 @@ class State(NamedTuple):
 
     done: int
     context: FloatArray
-    carry: FloatArray
+    carry: Array
     meta: dict[str, Any]
 
 
@@ -46,6 +46,8 @@ class Work:
     def locked(self) -> Iterator[None]:
         """Make the folder, for this process alone; the lock ends with the process, however that ends.
 
+        A folder without a state is removed at the end.
+
         Raises:
             Unavailable: another process works here.
         """
@@ -55,7 +57,11 @@ class Work:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise Unavailable(f"another process works in {self.folder}: wait for it, or stop it") from error
-            yield
+            try:
+                yield
+            finally:
+                if not self._state.exists():
+                    shutil.rmtree(self.folder)
 
     def read(self, key: Mapping[str, Any]) -> State | None:
         """The state of the work on ``key``; None if there is none, or of something else."""
@@ -74,15 +80,18 @@ class Work:
             return found
 
     def save(self, key: Mapping[str, Any], state: State) -> None:
-        """Replace the state in one step."""
+        """Replace the state in one step.
+
+        Raises:
+            Unavailable: it cannot be written.
+        """
         texts = json.dumps(key), json.dumps(state.meta)
-        with write_atomically(self._state) as stream:
-            np.savez(stream, key=texts[0], meta=texts[1], done=state.done, context=state.context, carry=state.carry)
+        try:
+            with write_atomically(self._state) as stream:
+                np.savez(stream, key=texts[0], meta=texts[1], done=state.done, context=state.context, carry=state.carry)
+        except OSError as error:
+            raise Unavailable(f"cannot write {self._state}: {error}") from error
 
     def forget(self) -> None:
         """Drop the state: the raster counts no more."""
         self._state.unlink(missing_ok=True)
-
-    def remove(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder)

@@ -97,22 +97,31 @@ def create_rows(path: Path, grid: Grid, names: Sequence[str]) -> None:
 
     Raises:
         InvalidInput: the CRS is not understood.
+        Unavailable: it cannot be written.
     """
     rasterio = load_rasterio()
     profile = {"count": len(names), "height": grid.shape[0], "width": grid.shape[1], "dtype": "float32"}
     profile |= {"nodata": np.nan, "interleave": "band", "blockysize": 1, "BIGTIFF": "IF_SAFER"}
     profile |= {"crs": parse_crs(str(path), grid.crs), "transform": rasterio.Affine(*grid.transform)}
-    with rasterio.open(path, "w", driver="GTiff", **profile) as dataset:
-        dataset.descriptions = tuple(names)
+    with _writing(path):
+        with rasterio.open(path, "w", driver="GTiff", **profile) as dataset:
+            dataset.descriptions = tuple(names)
+        last_row = np.full((len(names), 1, grid.shape[1]), np.nan, np.float32)
+        _require_stored(path, grid.shape[0] - 1, last_row)
 
 
 def write_rows(path: Path, first_row: int, values: FloatArray) -> None:
-    """Write ``values`` ``[B, n, W]`` from ``first_row`` on; they are on the disk when this returns."""
+    """Write ``values`` ``[B, n, W]`` from ``first_row`` on; they are on the disk when this returns.
+
+    Raises:
+        Unavailable: they cannot be written.
+    """
     rasterio = load_rasterio()
-    _, height, width = values.shape
-    with rasterio.open(path, "r+") as dataset:
-        dataset.write(values, window=rasterio.windows.Window(0, first_row, width, height))
-    _to_disk(path)
+    with _writing(path):
+        with rasterio.open(path, "r+") as dataset:
+            dataset.write(values, window=_rows(first_row, values))
+        _to_disk(path)
+        _require_stored(path, first_row, values)
 
 
 def finish_cog(source: Path, tags: dict[str, str], partial: Path, path: Path) -> None:
@@ -121,22 +130,52 @@ def finish_cog(source: Path, tags: dict[str, str], partial: Path, path: Path) ->
     Overviews take the nearest pixel: a mean of flags would have no meaning.
 
     Args:
-        tags: texts of the whole file; ``source`` gets them, too.
-        partial: where the file grows, on the same disk as ``path``.
+        tags: texts of the whole file.
+        partial: where the file grows, on the same disk as ``path``; ``source`` is left as it is.
 
     Raises:
         Unavailable: it cannot be written.
     """
     rasterio = load_rasterio()
     options = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": "IF_SAFER"}
-    with rasterio.open(source, "r+") as dataset:
-        dataset.update_tags(**tags)
+    tagged = partial.with_suffix(".vrt")
+    with _writing(path):
+        rasterio.shutil.copy(source, tagged, driver="VRT")
+        with rasterio.open(tagged, "r+") as dataset:
+            dataset.update_tags(**tags)
+        rasterio.shutil.copy(tagged, partial, driver="COG", **options)
+        _to_disk(partial)
+        _require_copy(source, partial)
+        os.replace(partial, path)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        rasterio.shutil.copy(source, partial, driver="COG", **options)
-    except rasterio.errors.RasterioError as error:
-        raise Unavailable(f"cannot write {path}: {error}; the work is kept, run it again to finish") from error
-    _to_disk(partial)
-    os.replace(partial, path)
+        yield
+    except Exception as error:  # GDAL's errors have many classes
+        raise Unavailable(f"cannot write {path}: {error}") from error
+
+
+def _require_stored(path: Path, first_row: int, values: FloatArray) -> None:
+    """Read rows again: of what fails while a file is closed, as on a full disk, GDAL tells nobody."""
+    with load_rasterio().open(path) as dataset:
+        if not np.array_equal(dataset.read(window=_rows(first_row, values)), values, equal_nan=True):
+            raise OSError(f"rows {first_row} to {first_row + values.shape[1]} are not there; is the disk full?")
+
+
+def _require_copy(source: Path, copy: Path) -> None:
+    """As :func:`_require_stored`, of a whole file."""
+    rasterio = load_rasterio()
+    with rasterio.open(source) as expected, rasterio.open(copy) as dataset:
+        for _, window in dataset.block_windows(1):
+            if not np.array_equal(dataset.read(window=window), expected.read(window=window), equal_nan=True):
+                raise OSError(f"{window} is not there; is the disk full?")
+
+
+def _rows(first_row: int, values: FloatArray) -> Any:
+    _, height, width = values.shape
+    return load_rasterio().windows.Window(0, first_row, width, height)
 
 
 def _to_disk(path: Path) -> None:

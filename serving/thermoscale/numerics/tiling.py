@@ -107,13 +107,16 @@ def core_weights(grid: TileGrid) -> npt.NDArray[np.float64]:
 
 
 class Blend:
-    """Collects the answers to the tiles of one image."""
+    """Collects the answers to the tiles of one image.
+
+    Attributes:
+        sums: ``[2, H, W]`` of the answers so far: weighted, and the weights alone.
+    """
 
     def __init__(self, shape: tuple[int, int], grid: TileGrid) -> None:
         self._grid = grid
         self._weights = core_weights(grid)
-        self._total = np.zeros(shape)
-        self._weight = np.zeros(shape)
+        self.sums = np.zeros((2, *shape))
 
     def add(self, corner: Corner, answer: Array) -> None:
         """Add the answer [tile, tile] of the tile at ``corner``; its NaN pixels take no part."""
@@ -121,20 +124,22 @@ class Blend:
         kept, seen = zip(*(self._overlap(axis, at) for axis, at in enumerate(corner)), strict=True)
         core = answer[self._grid.halo_px :, self._grid.halo_px :][seen]
         weight = np.where(np.isnan(core), 0, self._weights[seen])
-        self._total[kept] += weight * np.where(np.isnan(core), 0, core)
-        self._weight[kept] += weight
+        total, weights = self.sums
+        total[kept] += weight * np.where(np.isnan(core), 0, core)
+        weights[kept] += weight
 
     def result(self) -> FloatArray:
         """The blended image [H, W], NaN where no tile gave a value."""
-        canvas = np.full(self._total.shape, np.nan, np.float32)
-        answered = self._weight > 0
-        canvas[answered] = self._total[answered] / self._weight[answered]
+        total, weights = self.sums
+        canvas = np.full(total.shape, np.nan, np.float32)
+        answered = weights > 0
+        canvas[answered] = total[answered] / weights[answered]
         return canvas
 
     def _overlap(self, axis: int, corner: int) -> tuple[slice, slice]:
         """The pixels that one core and the image share along ``axis``: as seen by the image, and by the core."""
         start = corner + self._grid.halo_px
-        first, last = max(start, 0), max(min(start + self._grid.core_px, self._total.shape[axis]), 0)
+        first, last = max(start, 0), max(min(start + self._grid.core_px, self.sums.shape[1 + axis]), 0)
         return slice(first, last), slice(first - start, last - start)
 
 

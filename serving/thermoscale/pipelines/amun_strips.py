@@ -5,7 +5,7 @@ blended are those of :meth:`thermoscale.pipelines.amun.Amun.predict` on the whol
 
     corner  ---- tiles of this row begin
     start   ---- the strip: rows that no later tile touches
-    stop    ---- the next strip; what this row's tiles say of its first overlap_px rows is carried there
+    stop    ---- the next strip; the blend of its first overlap_px rows, begun by this row's tiles, is carried there
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -36,13 +36,13 @@ class Strip(NamedTuple):
         row: the first fine row.
         lst: ``[n, W]`` float32.
         flags: ``[n, W]`` uint8.
-        carry: ``[tiles of a row, overlap_px, tile_px]`` answers of this row's tiles for the next strip's first rows.
+        carry: ``[2, overlap_px, W]`` sums of the blend that the next strip begins with (:class:`Blend`).
     """
 
     row: int
     lst: FloatArray
     flags: Array
-    carry: FloatArray
+    carry: Array
 
 
 class StripRows(NamedTuple):
@@ -89,25 +89,22 @@ class AmunStrips:
         means, shares = zip(*map(means_and_shares, [of_coarse, *sums]), strict=True)
         return self._amun.context_of(np.stack(means)[None], np.stack(shares)[None])
 
-    def nothing_carried(self) -> FloatArray:
+    def nothing_carried(self) -> Array:
         """The carry into the first strip."""
-        return np.full((len(self._cols), self._grid.overlap_px, self._grid.tile_px), np.nan, np.float32)
+        return np.zeros((2, self._grid.overlap_px, self._shape[1]))
 
-    def predict(self, number: int, carry: FloatArray, context: Mapping[str, Any]) -> Strip:
+    def predict(self, number: int, carry: Array, context: Mapping[str, Any]) -> Strip:
         """Strip ``number`` of :attr:`rows`, given the carry of the one before and the context of the scene."""
-        rows, carried = self.rows[number], self.nothing_carried()
-        blend = Blend((rows.stop - rows.start, self._shape[1]), self._grid)
-        for col, rest in zip(self._cols, carry, strict=True):
-            blend.add((rows.corner - self._grid.stride_px - rows.start, col), self._as_answer(rest))
-        below = self._grid.halo_px + self._grid.stride_px
-        for place, tile in self._tiles(rows.corner):
-            answer = self._amun.predict_tile(tile, context)
-            blend.add((rows.corner - rows.start, self._cols[place]), answer)
-            carried[place] = answer[below : below + self._grid.overlap_px]
-        return Strip(rows.start, *self._finish(rows, blend.result()), carried)
+        rows = self.rows[number]
+        height = rows.stop - rows.start
+        blend = Blend((height + self._grid.overlap_px, self._shape[1]), self._grid)
+        blend.sums[:, : self._grid.overlap_px] = carry
+        for col, tile in self._tiles(rows.corner):
+            blend.add((rows.corner - rows.start, col), self._amun.predict_tile(tile, context))
+        return Strip(rows.start, *self._finish(rows, blend.result()[:height]), blend.sums[:, height:].copy())
 
     def _tiles(self, corner: int) -> Iterator[tuple[int, FloatArray]]:
-        """Place in the row and inputs ``[2 + 2F, T, T]`` of those tiles of a row that hold a coarse value."""
+        """Column and inputs ``[2 + 2F, T, T]`` of those tiles of a row that hold a coarse value."""
         n_factors = len(self._amun.config.factor_names)
         for first in range(0, len(self._cols), self._tiles_at_once):
             cols = self._cols[first : first + self._tiles_at_once]
@@ -117,10 +114,10 @@ class AmunStrips:
                 continue
             inputs = factor_inputs(self._read_factors(window), valid) if n_factors else (valid[None],)
             image = np.concatenate([coarse_fine[None], *inputs], dtype=np.float32)
-            for place, col in enumerate(cols, first):
+            for col in cols:
                 tile = read_tile(image, (corner - window.row, col - window.col), self._grid)
                 if tile[1 + n_factors].any():
-                    yield place, tile
+                    yield col, tile
 
     def _inside(self, corner: int, left: int, right: int) -> Window:
         """The part of the scene that tiles of one row read, from column ``left`` to ``right``."""
@@ -147,13 +144,6 @@ class AmunStrips:
         if gap.any():
             fine = np.where(gap, interpolate(self._filled[cells], index, order=1)[crop], fine)
         return fine, np.isfinite(paint_cells(coarse, index)[crop])
-
-    def _as_answer(self, carried: FloatArray) -> FloatArray:
-        """The lower end of a tile's core as an answer whose other pixels take no part."""
-        below = self._grid.halo_px + self._grid.stride_px
-        answer = np.full((self._grid.tile_px, self._grid.tile_px), np.nan, np.float32)
-        answer[below : below + self._grid.overlap_px] = carried
-        return answer
 
     def _finish(self, rows: StripRows, blended: FloatArray) -> tuple[FloatArray, Array]:
         """``lst`` and ``flags`` of a strip: what the network was not asked is interpolated, lost cells are NaN."""

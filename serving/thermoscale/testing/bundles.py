@@ -37,13 +37,14 @@ def write_tiny_amun(
     scale_factor: int = 4,
     factor_names: tuple[str, ...] = ("ndvi",),
     coarse_shape: tuple[int, int] = (12, 16),
+    tile_px: int = 32,
     seed: int = 0,
 ) -> Path:
     """Write an AMUN bundle that returns its interpolated coarse image, as the folder ``folder``.
 
     ``coarse_shape`` is that of the golden sample only; the bundle answers any scene.
     """
-    config = tiny_amun_config(scale_factor=scale_factor, factor_names=factor_names)
+    config = tiny_amun_config(scale_factor=scale_factor, factor_names=factor_names, tile_px=tile_px)
     tokens, n_factors = config.thumbnail_px**2, len(factor_names)
     graphs = {
         "amun.onnx": amun_tile_graph(_CHANNELS, tokens, n_factors=n_factors, tile_px=config.tile_px),
@@ -68,13 +69,15 @@ def write_tiny_amun(
     )
 
 
-def tiny_amun_config(*, scale_factor: int = 4, factor_names: tuple[str, ...] = ("ndvi",)) -> AmunConfig:
-    """Small tiles: 32 pixels with a halo of 4, blended over 8."""
+def tiny_amun_config(
+    *, scale_factor: int = 4, factor_names: tuple[str, ...] = ("ndvi",), tile_px: int = 32
+) -> AmunConfig:
+    """Small tiles with a halo of 4, blended over 8."""
     return AmunConfig(
         factor_names=factor_names,
         factor_units=("1",) * len(factor_names),
         scale_factor=scale_factor,
-        tile_px=32,
+        tile_px=tile_px,
         halo_px=4,
         overlap_px=8,
         multiple_px=8,
