@@ -42,8 +42,6 @@ def amun_checkpoint(n_factors: int) -> AmunCheckpoint:
     torch.manual_seed(0)
     network = AmunNetConfig(
         groups=tuple((i,) for i in range(n_factors)),
-        coarse_offset=300.0,
-        coarse_scale=10.0,
         factor_offset=(0.4,) * n_factors,
         factor_scale=(0.2,) * n_factors,
         detail_scale=2.0,

@@ -31,7 +31,7 @@ def blur(inputs: Mapping[str, Array]) -> dict[str, Array]:
     for row in range(2 * RADIUS + 1):
         for col in range(2 * RADIUS + 1):
             total += padded[row : row + image.shape[0], col : col + image.shape[1]]
-    mean = total / (2 * RADIUS + 1) ** 2 + 0.01 * inputs["gate"][0, 0]
+    mean = total / (2 * RADIUS + 1) ** 2 + 0.01 * inputs["gate"][0, 0] + inputs["bias"][0, 0]
     return {"lst": mean[None, None].astype(np.float32)}
 
 
@@ -173,7 +173,7 @@ def test_a_context_survives_packing() -> None:
     context = pipeline().context(**tiny_amun_request(CONFIG))
     back = unpack_context(pack_context(context), 1024)
     assert back["id"] == context["id"]
-    for name in ("k", "v", "gate"):
+    for name in ("k", "v", "gate", "bias"):
         np.testing.assert_array_equal(back[name], context[name])
 
 

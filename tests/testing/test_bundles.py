@@ -27,7 +27,7 @@ def normal(*shape: int) -> np.ndarray:
 
 
 TILE = {"coarse": normal(1, 1, 8, 8), "factors": normal(1, 2, 8, 8), "valid": normal(1, 3, 8, 8)}
-CONTEXT = {"k": normal(1, 2, 16), "v": normal(1, 2, 16), "gate": normal(1, 1)}
+CONTEXT = {"k": normal(1, 2, 16), "v": normal(1, 2, 16), "gate": normal(1, 1), "bias": np.zeros((1, 1), np.float32)}
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def few_steps(settings: TrainingSettings) -> TrainingSettings:
 def amun_settings() -> AmunSettings:
     shipped = load_amun_settings()
     return AmunSettings(
-        network=AmunStructure(width=4, depth=1, growth=4, heads=2, pool=4, patch_px=2),
+        network=AmunStructure(width=4, depth=1, growth=4, heads=2, token_patches=2, max_patch_px=2),
         tiles=AmunTiles(tile_px=96, overlap_px=4),
         samples=AmunSamples(crop_px=32, margin_px=4),
         loss=replace(shipped.loss, closure_weight=0.1),

@@ -19,8 +19,6 @@ def make(
     torch.manual_seed(seed)
     config = AmunNetConfig(
         groups=tuple((i,) for i in range(n_factors)),
-        coarse_offset=300.0,
-        coarse_scale=10.0,
         factor_offset=(0.4,) * n_factors,
         factor_scale=(0.2,) * n_factors,
         detail_scale=2.0,
@@ -67,9 +65,10 @@ def test_the_untrained_network_returns_its_interpolated_coarse_input(patch_px: i
     assert torch.equal(lst, coarse)
 
 
-def test_the_gate_starts_at_one() -> None:
-    *_, gate = context_of(make(untrained=True))
+def test_the_gate_starts_at_one_and_the_bias_at_zero() -> None:
+    *_, gate, bias = context_of(make(untrained=True))
     assert torch.equal(gate, torch.ones_like(gate))
+    assert torch.equal(bias, torch.zeros_like(bias))
 
 
 @pytest.mark.parametrize(("depth", "patch_px"), [(1, 1), (2, 1), (3, 1), (1, 4), (2, 2)])
@@ -157,7 +156,7 @@ def test_each_tile_of_a_batch_may_have_its_own_context() -> None:
 
 def test_impossible_sizes_are_refused() -> None:
     unit = {"factor_offset": (0.0,), "factor_scale": (1.0,)}
-    good = {"coarse_offset": 0.0, "coarse_scale": 1.0, "detail_scale": 1.0, **unit}
+    good = {"detail_scale": 1.0, **unit}
     with pytest.raises(InvalidInput, match="heads"):
         AmunNetConfig(groups=((0,),), width=6, heads=4, **good)
     with pytest.raises(InvalidInput, match="exactly once"):

@@ -12,7 +12,7 @@ from thermoscale.formats import Pairs
 from thermoscale.numerics.grids import area_mean, regular_index
 from thermoscale.pipelines.amun import Amun
 from thermoscale_train.checkpoint import AmunCheckpoint, load_checkpoint, save_checkpoint
-from thermoscale_train.config import AmunSettings
+from thermoscale_train.config import AmunSettings, AmunTiles
 from thermoscale_train.data.amun_samples import draw_batch, prepare_scenes
 from thermoscale_train.data.factor_groups import factor_groups
 from thermoscale_train.data.simulated import simulate_coarse
@@ -68,14 +68,32 @@ def test_crops_turn_together_with_their_cells_and_truth(
     assert pairs.fine is not None
     index = regular_index((10, 10), pairs.fine_shape)
     exact = replace(pairs, fine=(index % 97 + 250.0)[None].repeat(6, 0).astype(np.float32))
-    batch = draw_batch(
-        prepare_scenes(config, exact, amun_settings.samples), 8, amun_settings.samples, np.random.default_rng(0)
-    )
+    scenes = prepare_scenes(config, exact, amun_settings.samples)
+    batch = draw_batch(scenes, 8, amun_settings.samples, config.multiple_px, np.random.default_rng(0))
     inside = batch.cells >= 0
     assert torch.equal(batch.truth[inside], (batch.cells[inside] % 97 + 250).float())
     assert torch.isnan(batch.truth[~inside]).all()
     assert torch.isfinite(batch.coarse).all()
     assert torch.isfinite(batch.factors).all()
+
+
+def test_every_patch_of_a_crop_covers_one_coarse_cell(
+    pairs: Pairs, amun_settings: AmunSettings, amun_checkpoint: AmunCheckpoint
+) -> None:
+    config = replace(amun_checkpoint.config, scale_factor=4)
+    batch = draw_batch(
+        prepare_scenes(config, pairs, amun_settings.samples), 8, amun_settings.samples, 4, np.random.default_rng(0)
+    )
+    patches = torch.nn.functional.pixel_unshuffle(batch.cells.float(), 4)
+    assert torch.equal(patches.amin(dim=1), patches.amax(dim=1))
+
+
+def test_the_patch_divides_the_coarse_cell(pairs: Pairs, amun_settings: AmunSettings) -> None:
+    network = replace(amun_settings.network, max_patch_px=8)
+    settings = replace(amun_settings, network=network, tiles=AmunTiles(tile_px=200, overlap_px=9))
+    checkpoint = fit_amun(pairs.subset(range(4)), pairs.subset((4, 5)), settings, seed=0)
+    assert (checkpoint.network.patch_px, checkpoint.network.pool, checkpoint.config.overlap_px) == (4, 8, 8)
+    assert checkpoint.config.multiple_px % checkpoint.config.scale_factor == 0
 
 
 def test_gaps_in_truth_coarse_and_factors_do_not_stop_a_fit(pairs: Pairs, amun_settings: AmunSettings) -> None:
@@ -99,8 +117,10 @@ def test_impossible_data_are_refused(pairs: Pairs, amun_settings: AmunSettings) 
         fit_amun(pairs, bare, amun_settings, seed=0)
     with pytest.raises(InvalidInput, match="no fine scenes"):
         fit_amun(replace(pairs, fine=None), pairs, amun_settings, seed=0)
-    with pytest.raises(InvalidInput, match="crop_px"):
-        fit_amun(pairs, pairs, replace(amun_settings, samples=replace(amun_settings.samples, crop_px=30)), seed=0)
+    with pytest.raises(
+        InvalidInput, match="crop_px 9 and margin_px 4 are 8 and 4 in multiples of 4, and leave nothing"
+    ):
+        fit_amun(pairs, pairs, replace(amun_settings, samples=replace(amun_settings.samples, crop_px=9)), seed=0)
     assert pairs.fine is not None
     cut = replace(bare, fine=pairs.fine[:, :35, :35])
     with pytest.raises(InvalidInput, match=r"3\.5 is not whole"):

@@ -12,8 +12,8 @@ from thermoscale_train.cli import main
 from thermoscale_train.config import CONFIG_FOLDER
 
 SMALL = {
-    "amun.toml": "width=4 depth=1 growth=4 heads=2 pool=4 patch_px=2 tile_px=96 overlap_px=4 crop_px=32 margin_px=4 "
-    "steps=2 batch=2 evaluate_every=2",
+    "amun.toml": "width=4 depth=1 growth=4 heads=2 token_patches=2 max_patch_px=2 tile_px=96 overlap_px=4 "
+    "crop_px=32 margin_px=4 steps=2 batch=2 evaluate_every=2",
     "dynet.toml": "n_hcr=4 m_max=40 h_max=6 pool=30 steps=2 batch=4 evaluate_every=1",
     "ratio_net.toml": "pool=200 triples=4 steps=2 batch=32 evaluate_every=1",
 }

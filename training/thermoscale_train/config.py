@@ -50,19 +50,28 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class AmunStructure:
-    """Size of the network; see :class:`thermoscale_train.models.amun.AmunNetConfig`."""
+    """Size of the network; see :class:`thermoscale_train.models.amun.AmunNetConfig`.
+
+    Attributes:
+        max_patch_px: a patch is the largest square of at most this side that divides a coarse cell, so that every
+            patch knows where in its cell it lies.
+        token_patches: patches per side of a token of the attention.
+    """
 
     width: int
     depth: int
     growth: int
     heads: int
-    pool: int
-    patch_px: int
+    token_patches: int
+    max_patch_px: int
 
 
 @dataclass(frozen=True)
 class AmunTiles:
-    """Tiles of the served pipeline, fine pixels; the halo follows from the network."""
+    """Tiles of the served pipeline, fine pixels; the halo follows from the network.
+
+    Both are rounded down to what the network can take for the scale factor.
+    """
 
     tile_px: int
     overlap_px: int
@@ -70,7 +79,10 @@ class AmunTiles:
 
 @dataclass(frozen=True)
 class AmunSamples:
-    """Training samples: ``crop_px`` squares; their outer ``margin_px`` are read but not scored."""
+    """Training samples: ``crop_px`` squares; their outer ``margin_px`` are read but not scored.
+
+    Both are rounded down to what the network can take for the scale factor.
+    """
 
     crop_px: int
     margin_px: int

@@ -13,13 +13,14 @@ from thermoscale.numerics.normalize import fit_channel_stats
 from thermoscale.pipelines.amun_config import AmunConfig
 from thermoscale_train import losses
 from thermoscale_train.checkpoint import AmunCheckpoint
-from thermoscale_train.config import AmunSettings, settings_to_json
-from thermoscale_train.data.amun_samples import AmunScene, draw_batch, prepare_scenes
+from thermoscale_train.config import AmunLoss, AmunSamples, AmunSettings, settings_to_json
+from thermoscale_train.data.amun_samples import AmunBatch, AmunScene, draw_batch, prepare_scenes
 from thermoscale_train.data.factor_groups import factor_groups
 from thermoscale_train.known_ground import scene_digests
 from thermoscale_train.loop import OnScore, Outcome, train
 from thermoscale_train.models.amun import THUMBNAIL_PX, Amun, AmunNetConfig
 from thermoscale_train.models.receptive import halo_px
+from thermoscale_train.models.scene_bias import scene_moments
 
 GOLDEN_CELLS = 16
 
@@ -49,12 +50,20 @@ def fit_amun(
     torch.manual_seed(seed)
     structure = _structure(pairs_train, settings)
     config = _pipeline_config(pairs_train, pairs_valid, structure, settings)
-    scenes = prepare_scenes(config, pairs_train, settings.samples)
-    judged = prepare_scenes(config, pairs_valid, settings.samples)
+    samples = _rounded_samples(settings.samples, structure.multiple_px)
+    scenes = prepare_scenes(config, pairs_train, samples)
+    judged = prepare_scenes(config, pairs_valid, samples)
     network = Amun(_with_detail_scale(structure, scenes))
+    _fit_bias(network, scenes)
+
+    def loss_at(step: int) -> Tensor:
+        rng = np.random.default_rng([seed, step])
+        batch = draw_batch(scenes, settings.training.batch, samples, structure.multiple_px, rng)
+        return _loss(network, batch, settings.loss, samples.margin_px, config.scale_factor**2)
+
     outcome = train(
         network,
-        lambda step: _loss(network, scenes, settings, np.random.default_rng([seed, step]), config.scale_factor**2),
+        loss_at,
         lambda: mean_rmse(network, judged),
         settings.training,
         name="AMUN",
@@ -77,39 +86,34 @@ def mean_rmse(network: Amun, scenes: list[AmunScene]) -> float:
     """Mean over the scenes of each one's RMSE, K."""
     errors = []
     for scene in scenes:
-        k, v, gate = network.context(scene.thumb[None], scene.thumb_valid[None])
+        context = network.context(scene.thumb[None], scene.thumb_valid[None])
         factors = scene.factors[None] if network.config.n_factors else None
-        lst = network(scene.coarse[None], factors, scene.valid[None], k, v, gate)[0]
+        lst = network(scene.coarse[None], factors, scene.valid[None], *context)[0]
         errors.append(_rmse(lst, scene.truth))
     return float(np.mean(errors))
 
 
-def _loss(
-    network: Amun, scenes: list[AmunScene], settings: AmunSettings, rng: np.random.Generator, pixels_per_cell: int
-) -> Tensor:
-    batch = draw_batch(scenes, settings.training.batch, settings.samples, rng)
-    k, v, gate = network.context(batch.thumb, batch.thumb_valid)
+def _loss(network: Amun, batch: AmunBatch, weights: AmunLoss, margin_px: int, pixels_per_cell: int) -> Tensor:
+    context = network.context(batch.thumb, batch.thumb_valid)
     factors = batch.factors if network.config.n_factors else None
-    margin = settings.samples.margin_px
-    inner = (slice(None), 0, slice(margin, -margin or None), slice(margin, -margin or None))
-    lst = network(batch.coarse, factors, batch.valid, k, v, gate)[inner]
+    inner = (slice(None), 0, slice(margin_px, -margin_px or None), slice(margin_px, -margin_px or None))
+    lst = network(batch.coarse, factors, batch.valid, *context)[inner]
     truth = batch.truth[inner]
-    loss = losses.huber(lst, truth, torch.isfinite(truth), settings.loss.huber_k)
-    if settings.loss.closure_weight == 0.0:
+    loss = losses.huber(lst, truth, torch.isfinite(truth), weights.huber_k)
+    if weights.closure_weight == 0.0:
         return loss
     closure = losses.closure(lst, batch.cells[inner], batch.coarse_cells, pixels_per_cell)
-    return loss + settings.loss.closure_weight * closure
+    return loss + weights.closure_weight * closure
 
 
 def _structure(pairs: Pairs, settings: AmunSettings) -> AmunNetConfig:
     names = pairs.factor_names or ()
-    coarse = fit_channel_stats(pairs.coarse[None])
+    scale_factor = _scale_factor(pairs)
     factors = None if pairs.factors is None else fit_channel_stats(pairs.factors.swapaxes(0, 1))
     sizes = settings.network
+    patch = max(side for side in range(1, sizes.max_patch_px + 1) if scale_factor % side == 0)
     return AmunNetConfig(
         groups=factor_groups(names),
-        coarse_offset=float(coarse.offset[0]),
-        coarse_scale=float(coarse.scale[0]),
         factor_offset=() if factors is None else tuple(factors.offset.tolist()),
         factor_scale=() if factors is None else tuple(factors.scale.tolist()),
         detail_scale=1.0,
@@ -117,44 +121,62 @@ def _structure(pairs: Pairs, settings: AmunSettings) -> AmunNetConfig:
         depth=sizes.depth,
         growth=sizes.growth,
         heads=sizes.heads,
-        pool=sizes.pool,
-        patch_px=sizes.patch_px,
+        pool=sizes.token_patches * patch,
+        patch_px=patch,
     )
 
 
 def _with_detail_scale(structure: AmunNetConfig, scenes: list[AmunScene]) -> AmunNetConfig:
-    """The head works in units of what interpolation misses on the training scenes."""
-    missed = float(np.median([_rmse(scene.coarse, scene.truth) for scene in scenes]))
+    """The network works in units of what interpolation misses of the detail of the training scenes."""
+    missed = float(np.nanmedian([float(np.nanstd((scene.truth - scene.coarse).numpy())) for scene in scenes]))
     return AmunNetConfig(**{**vars(structure), "detail_scale": max(missed, 0.1)})
 
 
 def _pipeline_config(train: Pairs, valid: Pairs, structure: AmunNetConfig, settings: AmunSettings) -> AmunConfig:
-    scale_factor = train.scale_factor
-    if scale_factor != round(scale_factor):
-        raise InvalidInput(f"scale factor {scale_factor:g} is not whole; AMUN needs whole coarse pixels")
+    scale_factor = _scale_factor(train)
     if (valid.factor_names, valid.scale_factor) != (train.factor_names, scale_factor):
         raise InvalidInput(
             f"pairs to train with have factors {train.factor_names} and scale factor {scale_factor:g}, "
             f"pairs to validate with {valid.factor_names} and {valid.scale_factor:g}"
         )
-    if settings.samples.crop_px % structure.multiple_px or settings.samples.crop_px <= 2 * settings.samples.margin_px:
-        raise InvalidInput(
-            f"crop_px {settings.samples.crop_px} must be a multiple of {structure.multiple_px} "
-            f"and more than twice margin_px {settings.samples.margin_px}"
-        )
-    if settings.tiles.tile_px % structure.multiple_px:
-        raise InvalidInput(f"tile_px {settings.tiles.tile_px} must be a multiple of {structure.multiple_px}")
     return AmunConfig(
         factor_names=train.factor_names or (),
         factor_units=train.factor_units or (),
-        scale_factor=int(scale_factor),
+        scale_factor=scale_factor,
         halo_px=halo_px(structure),
         multiple_px=structure.multiple_px,
         context_px=train.fine_shape,
         thumbnail_px=THUMBNAIL_PX,
-        tile_px=settings.tiles.tile_px,
-        overlap_px=settings.tiles.overlap_px,
+        tile_px=_rounded_down(settings.tiles.tile_px, structure.multiple_px),
+        overlap_px=_rounded_down(settings.tiles.overlap_px, structure.multiple_px),
     )
+
+
+def _scale_factor(pairs: Pairs) -> int:
+    if pairs.scale_factor != round(pairs.scale_factor):
+        raise InvalidInput(f"scale factor {pairs.scale_factor:g} is not whole; AMUN needs whole coarse pixels")
+    return int(pairs.scale_factor)
+
+
+def _rounded_samples(samples: AmunSamples, multiple_px: int) -> AmunSamples:
+    """Crops whose corners lie where tiles may lie: a patch always covers the same part of its cell."""
+    crop_px, margin_px = (_rounded_down(px, multiple_px) for px in (samples.crop_px, samples.margin_px))
+    if crop_px <= 2 * margin_px:
+        raise InvalidInput(
+            f"crop_px {samples.crop_px} and margin_px {samples.margin_px} are {crop_px} and {margin_px} in multiples "
+            f"of {multiple_px}, and leave nothing to score; needed crop_px > 2 * margin_px"
+        )
+    return AmunSamples(crop_px, margin_px)
+
+
+def _rounded_down(px: int, multiple_px: int) -> int:
+    return px // multiple_px * multiple_px
+
+
+def _fit_bias(network: Amun, scenes: list[AmunScene]) -> None:
+    thumbs, shares = (torch.stack([getattr(scene, name) for scene in scenes]) for name in ("thumb", "thumb_valid"))
+    missed = torch.stack([(scene.truth - scene.coarse).nanmean() for scene in scenes])
+    network.scene_bias.fit(scene_moments(thumbs, shares), missed)
 
 
 def _golden(pairs: Pairs, config: AmunConfig) -> dict[str, Array]:

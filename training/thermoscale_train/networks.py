@@ -11,7 +11,7 @@ from thermoscale_train.models.amun import Amun
 from thermoscale_train.models.dynet import DyNet
 from thermoscale_train.models.ratio_net import RatioNet
 
-AMUN_CONTEXT_INPUTS, AMUN_CONTEXT_OUTPUTS = ("thumb", "thumb_valid"), ("k", "v", "gate")
+AMUN_CONTEXT_INPUTS, AMUN_CONTEXT_OUTPUTS = ("thumb", "thumb_valid"), ("k", "v", "gate", "bias")
 DYNET_INPUTS, DYNET_OUTPUTS = ("alpha", "valid", "hcr_present"), ("alpha_hcr",)
 RATIO_NET_INPUTS, RATIO_NET_OUTPUTS = ("distance", "a2"), ("delta",)
 AMUN_TILE_OUTPUTS = ("lst",)
@@ -19,7 +19,7 @@ AMUN_TILE_OUTPUTS = ("lst",)
 
 def amun_tile_inputs(n_factors: int) -> tuple[str, ...]:
     """Names of the tile graph's inputs; without factors there is no such input."""
-    return ("coarse", *(("factors",) if n_factors else ()), "valid", "k", "v", "gate")
+    return ("coarse", *(("factors",) if n_factors else ()), "valid", *AMUN_CONTEXT_OUTPUTS)
 
 
 def amun_context_network(amun: Amun) -> Network:
@@ -36,7 +36,7 @@ def amun_tile(amun: Amun) -> Callable[..., Tensor]:
     """``amun`` as a function of exactly the graph's inputs."""
     if amun.config.n_factors:
         return amun
-    return lambda coarse, valid, k, v, gate: amun(coarse, None, valid, k, v, gate)
+    return lambda coarse, valid, *context: amun(coarse, None, valid, *context)
 
 
 def dynet_network(dynet: DyNet) -> Network:

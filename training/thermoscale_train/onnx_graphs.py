@@ -47,12 +47,12 @@ def amun_graphs(checkpoint: AmunCheckpoint) -> dict[str, Graph]:
     """``amun.onnx`` and ``amun_context.onnx``."""
     amun, config = checkpoint.build(), checkpoint.config
     n_factors = len(config.factor_names)
-    thumb = torch.rand(1, 1 + n_factors, THUMBNAIL_PX, THUMBNAIL_PX) + amun.config.coarse_offset
+    thumb = torch.rand(1, 1 + n_factors, THUMBNAIL_PX, THUMBNAIL_PX)
     with torch.no_grad():
         context = amun.context(thumb, torch.ones_like(thumb))
     side = config.tile_px
     tile = {
-        "coarse": torch.rand(2, 1, side, side) + amun.config.coarse_offset,
+        "coarse": torch.rand(2, 1, side, side),
         "factors": torch.rand(2, n_factors, side, side),
         "valid": torch.ones(2, 1 + n_factors, side, side),
         **dict(zip(AMUN_CONTEXT_OUTPUTS, context, strict=True)),
@@ -120,9 +120,9 @@ def amun_channels(checkpoint: AmunCheckpoint) -> list[dict[str, Any]]:
     """The standardisation inside the graphs, repeated for people; what is missing is filled before the graph."""
     config, network = checkpoint.config, checkpoint.network
     rows = zip(config.factor_names, config.factor_units, network.factor_offset, network.factor_scale, strict=True)
-    coarse = {"name": "coarse", "unit": config.physical.unit, "offset": network.coarse_offset}
+    coarse = {"name": "coarse", "unit": config.physical.unit, "offset": "mean of the neighbourhood"}
     return [
-        {**coarse, "scale": network.coarse_scale, "fill": "nearest valid cell"},
+        {**coarse, "scale": network.detail_scale, "fill": "nearest valid cell"},
         *({"name": n, "unit": u, "offset": o, "scale": s, "fill": 0.0} for n, u, o, s in rows),
     ]
 

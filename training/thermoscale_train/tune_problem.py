@@ -126,11 +126,11 @@ def _score_amun(problem: Problem, settings: AmunSettings, folder: Path, told: To
     network, config = checkpoint.build(), checkpoint.config
     channels, side = 1 + len(config.factor_names), config.tile_px
     thumb = torch.zeros(1, channels, THUMBNAIL_PX, THUMBNAIL_PX)
-    k, v, gate = network.context(thumb, torch.ones_like(thumb))
+    context = network.context(thumb, torch.ones_like(thumb))
     coarse, valid = torch.full((1, 1, side, side), 290.0), torch.ones(1, channels, side, side)
     factors = torch.zeros(1, channels - 1, side, side) if channels > 1 else None
     core_px = side - 2 * config.halo_px
-    tile_ms = _milliseconds(lambda: network(coarse, factors, valid, k, v, gate))
+    tile_ms = _milliseconds(lambda: network(coarse, factors, valid, *context))
     return {"rmse": checkpoint.metrics["valid"]["rmse"], "latency_ms": tile_ms * 1e6 / core_px**2}
 
 

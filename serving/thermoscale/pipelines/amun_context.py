@@ -13,7 +13,7 @@ import numpy as np
 from thermoscale.arrays import Array, FloatArray
 from thermoscale.errors import InvalidInput
 
-CONTEXT_NAMES = ("k", "v", "gate")
+CONTEXT_NAMES = ("k", "v", "gate", "bias")
 
 
 def context_id(context: Mapping[str, Array]) -> str:
@@ -25,12 +25,12 @@ def context_id(context: Mapping[str, Array]) -> str:
 
 
 def pack_context(context: Mapping[str, Array]) -> FloatArray:
-    """One vector ``[2 * C * tokens + G]``: k ``[1, C, tokens]``, v ``[1, C, tokens]`` and gate ``[1, G]`` in a row."""
+    """One vector ``[2 * C * tokens + G + 1]``: k, v ``[1, C, tokens]``, gate ``[1, G]``, bias ``[1, 1]`` in a row."""
     return np.concatenate([np.ravel(context[name]) for name in CONTEXT_NAMES]).astype(np.float32)
 
 
 def unpack_context(packed: Array, tokens: int) -> dict[str, Any]:
-    """The context that :func:`pack_context` wrote; ``gate`` is shorter than ``2 * tokens``.
+    """The context that :func:`pack_context` wrote; gate and bias together are shorter than ``2 * tokens``.
 
     Raises:
         InvalidInput: not a vector of finite numbers, or of an impossible length.
@@ -40,10 +40,11 @@ def unpack_context(packed: Array, tokens: int) -> dict[str, Any]:
             f"context has shape {list(packed.shape)} and type {packed.dtype}, needed one vector of finite float32, "
             "as an earlier reply gave it"
         )
-    channels, gates = divmod(packed.size, 2 * tokens)
-    if channels < 1 or gates < 1:
-        raise InvalidInput(f"context has {packed.size} numbers, needed 2 * C * {tokens} + G with C, G >= 1")
+    channels, rest = divmod(packed.size, 2 * tokens)
+    if channels < 1 or rest < 2:
+        raise InvalidInput(f"context has {packed.size} numbers, needed 2 * C * {tokens} + G + 1 with C, G >= 1")
     values = packed.astype(np.float32)
-    k, v, gate = np.split(values, [channels * tokens, 2 * channels * tokens])
-    context = {"k": k.reshape(1, channels, tokens), "v": v.reshape(1, channels, tokens), "gate": gate[None]}
+    k, v, gate, bias = np.split(values, [channels * tokens, 2 * channels * tokens, len(values) - 1])
+    context = {"k": k.reshape(1, channels, tokens), "v": v.reshape(1, channels, tokens)}
+    context |= {"gate": gate[None], "bias": bias[None]}
     return {**context, "id": context_id(context)}

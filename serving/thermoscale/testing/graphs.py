@@ -13,7 +13,7 @@ _IR_VERSION = 10
 
 
 def amun_context_graph(n_channels: int, n_tokens: int, *, n_factors: int, thumbnail_px: int) -> bytes:
-    """k and v repeat the thumbnail of LST, gate is the mean of the thumbnail: a context that depends on the scene."""
+    """k and v repeat the thumbnail of LST, gate is its mean, bias is 0: a context that depends on the scene."""
     _, helper = _onnx()
     side = thumbnail_px
     nodes = [
@@ -25,6 +25,7 @@ def amun_context_graph(n_channels: int, n_tokens: int, *, n_factors: int, thumbn
         helper.make_node("Reshape", ["lst_weighted", "flat"], ["tokens_weighted"]),
         helper.make_node("Expand", ["tokens_weighted", "wide"], ["v"]),
         helper.make_node("ReduceMean", ["lst_weighted", "space"], ["gate"], keepdims=0),
+        helper.make_node("Sub", ["gate", "gate"], ["bias"]),
     ]
     constants = {
         "first": [0],
@@ -37,6 +38,7 @@ def amun_context_graph(n_channels: int, n_tokens: int, *, n_factors: int, thumbn
     shape = [1, 1 + n_factors, side, side]
     inputs = [("thumb", "f", shape), ("thumb_valid", "f", shape)]
     outputs = [("k", "f", [1, n_channels, n_tokens]), ("v", "f", [1, n_channels, n_tokens]), ("gate", "f", [1, 1])]
+    outputs.append(("bias", "f", [1, 1]))
     return _model("amun_context", nodes, inputs, outputs, constants)
 
 
@@ -51,6 +53,7 @@ def amun_tile_graph(n_channels: int, n_tokens: int, *, n_factors: int, tile_px: 
         ("k", "f", [1, n_channels, n_tokens]),
         ("v", "f", [1, n_channels, n_tokens]),
         ("gate", "f", [1, 1]),
+        ("bias", "f", [1, 1]),
     ]
     if n_factors:
         inputs.insert(1, ("factors", "f", ["B", n_factors, *square]))

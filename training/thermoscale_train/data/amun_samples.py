@@ -69,10 +69,16 @@ def prepare_scenes(config: AmunConfig, pairs: Pairs, samples: AmunSamples) -> li
     return scenes
 
 
-def draw_batch(scenes: Sequence[AmunScene], size: int, samples: AmunSamples, rng: np.random.Generator) -> AmunBatch:
-    """Random crops of random scenes, each turned and mirrored at random together with its thumbnail."""
+def draw_batch(
+    scenes: Sequence[AmunScene], size: int, samples: AmunSamples, multiple_px: int, rng: np.random.Generator
+) -> AmunBatch:
+    """Random crops of random scenes, each turned and mirrored at random together with its thumbnail.
+
+    Their corners are multiples of ``multiple_px``, as those of the served tiles are, so that the network sees coarse
+    cells where it will see them.
+    """
     chosen = rng.choice(len(scenes), size, replace=size > len(scenes))
-    crops = [_crop(scenes[i], samples.crop_px, rng) for i in chosen]
+    crops = [_crop(scenes[i], samples.crop_px, multiple_px, rng) for i in chosen]
     return AmunBatch(*(torch.stack(parts) for parts in zip(*crops, strict=True)))
 
 
@@ -104,9 +110,9 @@ def _padding(length: int, samples: AmunSamples, multiple_px: int) -> tuple[int, 
     return samples.margin_px, wanted - length - samples.margin_px
 
 
-def _crop(scene: AmunScene, side: int, rng: np.random.Generator) -> list[Tensor]:
+def _crop(scene: AmunScene, side: int, multiple_px: int, rng: np.random.Generator) -> list[Tensor]:
     height, width = scene.coarse.shape[-2:]
-    row, col = (int(rng.integers(0, length - side + 1)) for length in (height, width))
+    row, col = (multiple_px * int(rng.integers((length - side) // multiple_px + 1)) for length in (height, width))
     turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
     window = (..., slice(row, row + side), slice(col, col + side))
     images = (scene.coarse, scene.factors, scene.valid, scene.truth, scene.cells)

@@ -1,6 +1,10 @@
 """AMUN: downscaling network with a scene context in a graph of its own (METHODS section 2).
 
 Kelvin in, kelvin out: the training statistics are buffers of the graph. The untrained network returns its coarse input.
+
+The network sees each LST relative to its neighbourhood, so that 10 K more everywhere give 10 K more everywhere: few
+scenes teach what temperature does to detail, and a network told of it learns the scenes by heart. What the level says
+of the whole scene, the bias of the coarse sensor, is a linear function of the scene (:class:`SceneBias`).
 """
 
 import math
@@ -14,8 +18,11 @@ from torch.nn import functional
 from thermoscale.errors import InvalidInput
 from thermoscale_train.models.attention import SceneContext, TileAttention, gated_sum
 from thermoscale_train.models.blocks import FFRDB, UNet, conv_unit
+from thermoscale_train.models.scene_bias import SceneBias, scene_moments
 
 THUMBNAIL_PX = 32
+LEVEL_PATCHES = 2
+"""The level of a patch is the mean of the patches up to this many further, to every side."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +31,8 @@ class AmunNetConfig:
 
     Attributes:
         groups: factor channels of each group, by index; empty for a network without factors, which then attends to LST.
-        coarse_offset, coarse_scale: training statistics of LST, K.
         factor_offset, factor_scale: training statistics of each factor, in its unit.
-        detail_scale: typical size of (fine - interpolated coarse), K; the unit of the head.
+        detail_scale: typical size of (fine - interpolated coarse), K; the unit in which the network sees and answers.
         width: channels at full resolution. depth: levels of the U-Net. growth: of the dense blocks.
         heads: of the attention. pool: fine pixels per side of a token.
         patch_px: fine pixels per side of the square that one position of the features stands for. Convolutions at
@@ -34,8 +40,6 @@ class AmunNetConfig:
     """
 
     groups: tuple[tuple[int, ...], ...]
-    coarse_offset: float
-    coarse_scale: float
     factor_offset: tuple[float, ...]
     factor_scale: tuple[float, ...]
     detail_scale: float
@@ -67,8 +71,6 @@ class AmunNetConfig:
 class Amun(nn.Module):
     """The two graphs of AMUN in one module: :meth:`context` for a scene, :meth:`forward` for its tiles."""
 
-    coarse_offset: Tensor
-    coarse_scale: Tensor
     factor_offset: Tensor
     factor_scale: Tensor
 
@@ -77,11 +79,10 @@ class Amun(nn.Module):
         self.config = config
         self.channels = config.groups or ((0,),)  # channels of the group inputs; without factors: LST itself
         sizes = [len(group) for group in self.channels]
-        self.register_buffer("coarse_offset", torch.tensor(config.coarse_offset))
-        self.register_buffer("coarse_scale", torch.tensor(config.coarse_scale))
         self.register_buffer("factor_offset", torch.tensor(config.factor_offset).reshape(1, -1, 1, 1))
         self.register_buffer("factor_scale", torch.tensor(config.factor_scale).reshape(1, -1, 1, 1))
         self.scene_context = SceneContext(config.width, sizes)
+        self.scene_bias = SceneBias(config.n_factors)
         patch = config.patch_px**2
         self.lst_stem = conv_unit(2 * patch, config.width)
         self.group_stems = nn.ModuleList(conv_unit(2 * patch * n, config.width) for n in sizes)
@@ -92,20 +93,21 @@ class Amun(nn.Module):
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
 
-    def context(self, thumb: Tensor, thumb_valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def context(self, thumb: Tensor, thumb_valid: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Thumbnail ``[B, 1 + F, 32, 32]`` in physical units and its valid shares.
 
         Returns:
-            k and v ``[B, C, 1024]``, gate ``[B, G]``.
+            k and v ``[B, C, 1024]``, gate ``[B, G]``, bias ``[B, 1]`` K.
         """
         present = (thumb_valid > 0).to(thumb.dtype)
-        lst = (thumb[:, :1] - self.coarse_offset) / self.coarse_scale * present[:, :1]
+        moments = scene_moments(thumb, thumb_valid)
+        lst = (thumb[:, :1] - moments[:, :1, None, None]) / self.config.detail_scale * present[:, :1]
         factors = self._standardise(thumb[:, 1:]) * present[:, 1:]
         lst, groups = self._group(lst, factors, thumb_valid)
-        return self.scene_context(lst, groups, present.amax(dim=1, keepdim=True))  # type: ignore[no-any-return]
+        return *self.scene_context(lst, groups, present.amax(dim=1, keepdim=True)), self.scene_bias(moments)
 
     def forward(
-        self, coarse: Tensor, factors: Tensor | None, valid: Tensor, k: Tensor, v: Tensor, gate: Tensor
+        self, coarse: Tensor, factors: Tensor | None, valid: Tensor, k: Tensor, v: Tensor, gate: Tensor, bias: Tensor
     ) -> Tensor:
         """One batch of tiles.
 
@@ -113,20 +115,27 @@ class Amun(nn.Module):
             coarse: ``[B, 1, T, T]`` coarse LST interpolated to the fine grid, K, without NaN.
             factors: ``[B, F, T, T]`` in their units, anything where not valid; None when F is 0.
             valid: ``[B, 1 + F, T, T]`` 1 where usable, else 0.
-            k, v, gate: from :meth:`context`, batch 1 or B.
+            k, v, gate, bias: from :meth:`context`, batch 1 or B.
 
         Returns:
             ``[B, 1, T, T]`` LST, K. Pixels closer to the border than the receptive radius depend on the cut.
         """
-        lst = (coarse - self.coarse_offset) / self.coarse_scale
-        standard = lst[:, :0] if factors is None else self._standardise(factors) * valid[:, 1:]
         patches = partial(functional.pixel_unshuffle, downscale_factor=self.config.patch_px)
+        lst = (coarse - self._level(coarse)) / self.config.detail_scale
+        standard = lst[:, :0] if factors is None else self._standardise(factors) * valid[:, 1:]
         lst, groups = self._group(lst, standard, valid)
         fused = gated_sum([stem(patches(x)) for stem, x in zip(self.group_stems, groups, strict=True)], gate)
         attended = self.attention(self.lst_stem(patches(lst)), k, v)
         features = self.head(self.unet(self.merge(attended, fused)))
         detail = functional.pixel_shuffle(features, self.config.patch_px)
-        return coarse + self.config.detail_scale * detail
+        return coarse + bias[:, :, None, None] + self.config.detail_scale * detail
+
+    def _level(self, coarse: Tensor) -> Tensor:
+        """Mean LST round each patch, the same for all its pixels, K."""
+        patch, side = self.config.patch_px, 2 * LEVEL_PATCHES + 1
+        means = functional.avg_pool2d(coarse, patch)
+        means = functional.avg_pool2d(means, side, 1, padding=LEVEL_PATCHES, count_include_pad=False)
+        return functional.interpolate(means, scale_factor=float(patch), mode="nearest")
 
     def _standardise(self, factors: Tensor) -> Tensor:
         return (factors - self.factor_offset) / self.factor_scale

@@ -1,6 +1,6 @@
 """How far AMUN looks: the receptive radius of one output pixel, by interval arithmetic through its layers."""
 
-from thermoscale_train.models.amun import AmunNetConfig
+from thermoscale_train.models.amun import LEVEL_PATCHES, AmunNetConfig
 
 Interval = tuple[int, int]
 
@@ -26,7 +26,7 @@ def _whole(config: AmunNetConfig, output: Interval) -> Interval:
     patch = config.patch_px
     merged = _conv(_level(config.depth, (output[0] // patch, output[1] // patch)), layers=DENSE_LAYERS)
     attended = _join(merged, _token(merged, config.pool // patch))
-    first, last = _conv(attended, layers=1)  # the stems
+    first, last = _conv(attended, layers=1 + LEVEL_PATCHES)  # the stems and the level of their inputs
     return first * patch, last * patch + patch - 1
 
 
