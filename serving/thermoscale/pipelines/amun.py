@@ -2,8 +2,8 @@
 
 The networks are passed in and speak physical units:
 
-    context  thumb, thumb_valid [1, 1+F, P, P]                                -> k, v [1, C, P*P], gate [1, G]
-    tile     coarse [1, 1, T, T], factors [1, F, T, T], valid [1, 1+F, T, T], k, v, gate -> lst [1, 1, T, T]
+    context  thumb, thumb_valid [1, 1+F, P, P]                                -> k, v [1, C, P*P], gate [1, G], bias [1, 1]
+    tile     coarse [1, 1, T, T], factors [1, F, T, T], valid [1, 1+F, T, T], k, v, gate, bias -> lst [1, 1, T, T]
 
 Tiles lie on one global grid whose origin is the scene's corner. Their outer halo is read and discarded, and nothing
 but the context knows of the rest of the scene, so an answer does not depend on how the scene was cut.
@@ -53,7 +53,7 @@ class Amun:
         self._tile_network = tile_network
 
     def context(self, coarse: FloatArray, factors: FloatArray | None) -> dict[str, Any]:
-        """What the tiles know of the whole scene: arrays ``k``, ``v``, ``gate`` and their ``id``."""
+        """What the tiles know of the whole scene: arrays ``k``, ``v``, ``gate``, ``bias`` and their ``id``."""
         return self.context_of(*thumbnail(self.config, coarse, factors))
 
     def context_of(self, thumb: FloatArray, thumb_valid: FloatArray) -> dict[str, Any]:

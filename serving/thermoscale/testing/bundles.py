@@ -223,7 +223,7 @@ def thumbnail_tokens(inputs: Any) -> dict[str, Array]:
     lst = inputs["thumb"][:, :1]
     weighted = lst * inputs["thumb_valid"][:, :1]
     k, v = (np.tile(image.reshape(1, 1, -1), (1, _CHANNELS, 1)) for image in (lst, weighted))
-    return {"k": k, "v": v, "gate": weighted.mean(axis=(2, 3))}
+    return {"k": k, "v": v, "gate": weighted.mean(axis=(2, 3)), "bias": np.zeros((1, 1), np.float32)}
 
 
 def mean_ratio(inputs: Any) -> dict[str, Array]:
