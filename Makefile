@@ -19,6 +19,7 @@ check: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python tests/benchmarks/bench_iustfm.py
+	$(BIN)/python tests/benchmarks/bench_mosaic.py
 
 serve: .venv/installed
 	$(BIN)/thermoscale serve model_store/*.mar

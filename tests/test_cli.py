@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from thermoscale import open_bundle
-from thermoscale.cli import main
+from thermoscale.cli import main, strips_bar
 from thermoscale.geo.rasters import Raster, read_raster, write_raster
 from thermoscale.testing.bundles import (
     linear_series,
@@ -21,6 +21,7 @@ from thermoscale.testing.bundles import (
     write_tiny_amun,
     write_tiny_iustfm,
 )
+from thermoscale.wire.limits import Limits
 from thermoscale.wire.npz import encode_npz
 
 VERBS = ("predict", "zones", "inspect", "verify", "pack", "serve", "ready")
@@ -123,6 +124,68 @@ def test_predict_prints_every_warning_and_takes_named_triples(
     assert captured.err.splitlines() == [f"thermoscale predict: warning: {warning}" for warning in warnings]
 
 
+@pytest.fixture
+def downscaling(tmp_path: Path) -> dict[str, Path]:
+    """Coarse image and factors of the bundle amun as GeoTIFFs."""
+    arrays, paths = tiny_amun_request(tiny_amun_config()), {"--in": tmp_path / "c.tif", "--factors": tmp_path / "f.tif"}
+    write_raster(paths["--in"], Raster(arrays["coarse"][None], "EPSG:32631", (400, 0, 5e5, 0, -400, 5e6), ("lst",)))
+    write_raster(paths["--factors"], Raster(arrays["factors"], "EPSG:32631", (100, 0, 5e5, 0, -100, 5e6), ("ndvi",)))
+    return paths
+
+
+@pytest.mark.parametrize("memory", [["--memory-mb"], ["--memory-mb", "32"]])
+def test_predict_in_bounded_memory_writes_a_cog_of_the_same_answer(
+    bundles: dict[str, Path], downscaling: dict[str, Path], tmp_path: Path, capsys: Capture, memory: list[str]
+) -> None:
+    arguments = ["predict", "--bundle", bundles["amun"], *(part for pair in downscaling.items() for part in pair)]
+    assert run(*arguments, "--out", tmp_path / "at_once.tif", "--json") == 0
+    at_once = json.loads(capsys.readouterr().out)
+    assert run(*arguments, "--out", tmp_path / "new" / "strips.tif", "--json", *memory) == 0
+    captured = capsys.readouterr()
+    strips = json.loads(captured.out)
+    assert strips.keys() == at_once.keys() - {"left_out", "georeferenced"}
+    assert strips["context_id"] == at_once["context_id"]
+    assert captured.err == "thermoscale predict: reading the scene once, for its context\n"
+    expected, raster = read_raster(tmp_path / "at_once.tif"), read_raster(tmp_path / "new" / "strips.tif")
+    assert (raster.names, raster.transform) == (expected.names, expected.transform)
+    np.testing.assert_allclose(raster.values, expected.values, atol=1e-3)
+
+
+def test_ctrl_c_says_that_the_work_goes_on(
+    bundles: dict[str, Path], downscaling: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:  # fmt: skip
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    arguments = ["predict", "--bundle", bundles["amun"], *(part for pair in downscaling.items() for part in pair)]
+    monkeypatch.setattr("thermoscale.mosaic.write_rows", interrupted)
+    assert run(*arguments, "--out", tmp_path / "lst.tif", "--memory-mb") == 1
+    assert "stopped; the same command goes on" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert run(*arguments, "--out", tmp_path / "lst.tif", "--memory-mb") == 0
+    assert "going on after 1 of" in capsys.readouterr().err
+
+
+def test_a_file_larger_than_a_request_names_the_option_for_it(
+    bundles: dict[str, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    with (tmp_path / "coarse.tif").open("wb") as stream:
+        stream.truncate(Limits().max_body_bytes + 1)
+    assert (
+        run("predict", "--bundle", bundles["amun"], "--in", tmp_path / "coarse.tif", "--out", tmp_path / "o.tif") == 2
+    )
+    assert "add --memory-mb" in capsys.readouterr().err
+
+
+def test_the_bar_of_a_continued_run_begins_where_the_run_does(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with strips_bar() as show:
+        for done in range(7, 11):
+            show(done, 10)
+    assert re.search("strips:  70%.* 7/10", capsys.readouterr().err)
+
+
 def test_inspect_prints_the_manifest(bundles: dict[str, Path], capsys: Capture) -> None:
     assert run("inspect", bundles["iustfm"]) == 0
     text = capsys.readouterr().out
@@ -162,6 +225,12 @@ def test_pack_prints_the_archive(bundles: dict[str, Path], tmp_path: Path, capsy
         (["predict", "--url", "http://127.0.0.1:9", "--model", "amun", "--in", "{amun}/golden.npz", "--out", "o.npz"],
          1, "no answer from http://127.0.0.1:9"),
         (["predict", "--bundle", "{here}", "--in", "{amun}/golden.npz", "--out", "o.npz"], 1, "is .* a bundle"),
+        (["predict", "--bundle", "{amun}", "--in", "c.tif", "--out", "o.npz", "--memory-mb"], 2, "needed a .tif"),
+        (["predict", "--bundle", "{amun}", "--in", "c.tif", "--out", "o.tif", "--memory-mb", "--window", "0,0,8,8"],
+         2, "with --window: it downscales whole GeoTIFFs"),
+        (["predict", "--url", "http://127.0.0.1:9", "--in", "c.tif", "--out", "o.tif", "--memory-mb"],
+         2, "without --bundle"),
+        (["predict", "--bundle", "{amun}", "--in", "c.tif", "--out", "o.tif", "--memory-mb"], 2, "cannot read c.tif"),
         (["inspect", "{here}"], 1, "manifest.json"),
         (["verify", "nowhere"], 1, "manifest.json"),
         (["pack", "nowhere"], 1, "manifest.json"),

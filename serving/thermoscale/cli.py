@@ -10,7 +10,8 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from thermoscale.geo.geojson import read_zones
 from thermoscale.geo.rasters import read_raster
 from thermoscale.geo.zones import unit_of, zone_rows, zones_csv
 from thermoscale.launcher import TorchServe
+from thermoscale.mosaic import DEFAULT_MEMORY_MB, downscale
 from thermoscale.readiness import Golden, read_golden_of, read_workers, require_golden
 from thermoscale.release.mar import pack
 from thermoscale.service import open_bundle
 from thermoscale.torchserve_setup import free_ports
+from thermoscale.wire.limits import Limits
 
 _REPLY_OF_SUFFIX = {".npz": b"npz", ".tif": b"geotiff", ".tiff": b"geotiff"}
 _POLL_S = 0.5
@@ -87,6 +90,15 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-baseline-k", help="smallest difference of the library dates' means, kelvin")
     parser.add_argument("--suspects", help="suspect scenes: warn (default) or refuse")
     parser.add_argument("--triples", nargs="+", metavar="PRE,POST", help="pairs of library times to use, of iustfm")
+    parser.add_argument(
+        "--memory-mb",
+        type=int,
+        nargs="?",
+        const=DEFAULT_MEMORY_MB,
+        metavar="N",
+        help="GeoTIFFs of any size with a bundle of amun: work in N MB (%(const)s), write a COG; "
+        "stopped, the same command goes on",
+    )
 
 
 def _add_zones(parser: argparse.ArgumentParser) -> None:
@@ -119,14 +131,9 @@ def _add_ready(parser: argparse.ArgumentParser) -> None:
 
 def predict(args: argparse.Namespace) -> int:
     """Answer the request in ``--in`` and write the reply to ``--out``."""
-    parts = _request_parts(args)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    reply = _predict_bytes(args, parts)
-    with write_atomically(args.out) as stream:
-        stream.write(reply)
-    meta = decode_reply(reply)["meta"]
+    meta = _predict_request(args) if args.memory_mb is None else _predict_strips(args)
     for warning in meta.get("warnings", ()):
-        print(f"thermoscale predict: warning: {warning}", file=sys.stderr)
+        _say_of_predict(f"warning: {warning}")
     if not meta.get("georeferenced", True):
         print(f"{args.out} has no georeference: neither request nor bundle has one", file=sys.stderr)
     _show(
@@ -226,6 +233,54 @@ def _require_ready(args: argparse.Namespace, golden: Golden) -> float:
     return difference
 
 
+def _predict_request(args: argparse.Namespace) -> dict[str, Any]:
+    """One request, as a server would get it; ``meta`` of the reply."""
+    parts = _request_parts(args)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    reply = _predict_bytes(args, parts)
+    with write_atomically(args.out) as stream:
+        stream.write(reply)
+    meta: dict[str, Any] = decode_reply(reply)["meta"]
+    return meta
+
+
+def _predict_strips(args: argparse.Namespace) -> dict[str, Any]:
+    """Files to file, strip by strip; ``meta`` of the result."""
+    others = sorted(name.replace("_", "-") for name in _request_texts(args))
+    if not args.bundle or others:
+        wrong = f"with {', '.join(f'--{name}' for name in others)}" if others else "without --bundle"
+        raise InvalidInput(f"--memory-mb is given {wrong}: it downscales whole GeoTIFFs here, with a bundle of amun")
+    if _REPLY_OF_SUFFIX.get(args.out.suffix) != b"geotiff":
+        raise InvalidInput(f"--out is {args.out}, needed a .tif: --memory-mb writes a COG")
+    files = args.bundle, args.source, args.factors, args.out
+    try:
+        with strips_bar() as progress:
+            return downscale(*files, memory_mb=args.memory_mb, progress=progress, say=_say_of_predict)
+    except KeyboardInterrupt:
+        raise Unavailable("stopped; the same command goes on after the last finished strip") from None
+
+
+@contextmanager
+def strips_bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, where somebody is watching; it is told the strips that are done, and all."""
+    from tqdm import tqdm  # the extra geo brings it; no other verb needs it
+
+    with tqdm(desc="strips", disable=None, delay=1e-9) as bar:  # the delay: nothing is drawn before the first call
+
+        def show(done: int, total: int) -> None:
+            if bar.total is None:
+                bar.reset(total)
+                bar.n = bar.initial = bar.last_print_n = done  # earlier strips tell nothing of today's speed
+                bar.refresh()
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _say_of_predict(text: str) -> None:
+    print(f"thermoscale predict: {text}", file=sys.stderr, flush=True)
+
+
 def _request_parts(args: argparse.Namespace) -> dict[str, bytes]:
     """The request as named parts, the same for a bundle and for both wires."""
     if args.out.suffix not in _REPLY_OF_SUFFIX:
@@ -233,10 +288,15 @@ def _request_parts(args: argparse.Namespace) -> dict[str, bytes]:
     parts = {"body": _read(args.source), "reply": _REPLY_OF_SUFFIX[args.out.suffix]}
     if args.factors:
         parts["factors"] = _read(args.factors)
+    return parts | {name: text.encode() for name, text in _request_texts(args).items()}
+
+
+def _request_texts(args: argparse.Namespace) -> dict[str, str]:
+    """The options that are part of a request, as far as they were given."""
     texts = {"time": args.time, "window": args.window, "mode": args.mode, "past_only": args.past_only and "true"}
     texts |= {"order": args.order, "min_baseline_k": args.min_baseline_k, "suspects": args.suspects}
     texts["triples"] = args.triples and json.dumps([pair.split(",") for pair in args.triples])
-    return parts | {name: text.encode() for name, text in texts.items() if text}
+    return {name: text for name, text in texts.items() if text}
 
 
 def _predict_bytes(args: argparse.Namespace, parts: dict[str, bytes]) -> bytes:
@@ -251,7 +311,14 @@ def _predict_bytes(args: argparse.Namespace, parts: dict[str, bytes]) -> bytes:
 
 
 def _read(path: Path) -> bytes:
+    """The bytes of a part of a request."""
     try:
+        size, most = path.stat().st_size, Limits().max_body_bytes
+        if size > most:
+            raise InvalidInput(
+                f"{path} has {size} bytes, one request holds at most {most} in a part: "
+                "with GeoTIFFs and a bundle of amun, add --memory-mb"
+            )
         return path.read_bytes()
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror}") from error

@@ -66,6 +66,11 @@ def anonymous_mb() -> float | None:
         return None
 
 
+def peak_mb() -> float:
+    """Peak of this process's resident memory; unlike ``ru_maxrss`` it knows nothing of the process that started it."""
+    return _status_mb("VmHWM")
+
+
 def _give_back() -> None:
     """What is free goes back to the system, so that using it again is seen."""
     gc.collect()
