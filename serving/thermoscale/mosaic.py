@@ -34,7 +34,7 @@ from thermoscale.pipelines.windows import Window
 from thermoscale.service import Service, open_bundle
 from thermoscale.wire.geotiff import reply_tags
 
-DEFAULT_MEMORY_MB = 256
+DEFAULT_MEMORY_MB = 160
 BANDS = ("lst", "flags")
 _MB = 10**6
 _CACHE_SHARE = 0.4
