@@ -42,7 +42,7 @@ class AmunRequests:
         window = require_window(read_window(values["window"]) if "window" in values else None, (height, width))
         context, wanted = self._context(values)
         result = self.pipeline.predict(coarse, self._factors(values), window=window, context=context)
-        arrays = {name: np.asarray(result[name]) for name in ("lst", "flags")}
+        arrays = {name: np.asarray(result[name]) for name in ("lst", "spread_k", "flags")}
         arrays["closure"] = np.asarray(result["closure"], np.float32)
         if wanted:
             arrays["context"] = pack_context(result["context"])

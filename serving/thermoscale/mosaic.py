@@ -35,18 +35,18 @@ from thermoscale.service import Service, open_bundle
 from thermoscale.wire.geotiff import reply_tags
 
 DEFAULT_MEMORY_MB = 160
-BANDS = ("lst", "flags")
+BANDS = ("lst", "spread_k", "flags")
 _MB = 10**6
 _CACHE_SHARE = 0.4
 """Of the memory, for decoded blocks: rows of tiles overlap, and their common blocks are needed again."""
-_STRIP_BYTES = 60
-"""Per pixel of a strip: float64 sum and weight of the blend, the answer, its masks."""
+_STRIP_BYTES = 80
+"""Per pixel of a strip: float64 sums and weight of the blend, the answers, their masks."""
 _TILE_BYTES, _TILE_BYTES_OF_A_FACTOR = 160, 20
 """Per pixel of the tiles whose inputs are prepared together: interpolation, and three copies of each factor."""
 _READ_BYTES, _READ_BYTES_OF_A_FACTOR = 60, 4
 """Per pixel of rows that are read for the thumbnail."""
-_DISK_BYTES = 22
-"""Per pixel on the disk, at most: raster so far and COG, two bands of float32 each, and twice the COG's overviews."""
+_DISK_BYTES = 33
+"""Per pixel on the disk, at most: raster so far and COG, three bands of float32 each, and twice the COG's overviews."""
 
 
 class Scene(NamedTuple):
@@ -263,7 +263,7 @@ def _predict(
     for number in range(state.done, len(strips.rows)):
         strip = strips.predict(number, state.carry, context)
         if len(strip.lst):
-            write_rows(work.raster, strip.row, np.stack([strip.lst, strip.flags.astype(np.float32)]))
+            write_rows(work.raster, strip.row, np.stack([strip.lst, strip.spread_k, strip.flags.astype(np.float32)]))
         state = state._replace(done=number + 1, carry=strip.carry)
         work.save(key, state)
         progress(state.done, len(strips.rows))

@@ -179,10 +179,10 @@ def test_a_small_scene_is_one_tile() -> None:
 def test_a_tile_without_answer_is_replaced_by_its_neighbours_in_the_overlap_only() -> None:
     grid = TileGrid(tile_px=6, halo_px=0, overlap_px=2, multiple_px=1)
     blend = Blend((6, 10), grid)
-    blend.add((0, 0), np.full((6, 6), np.nan, np.float32))
-    blend.add((0, 4), np.full((6, 6), 300, np.float32))
-    assert np.isnan(blend.result()[:, :4]).all()
-    assert (blend.result()[:, 4:] == 300).all()
+    blend.add((0, 0), np.full((1, 6, 6), np.nan, np.float32))
+    blend.add((0, 4), np.full((1, 6, 6), 300, np.float32))
+    assert np.isnan(blend.result()[..., :4]).all()
+    assert (blend.result()[..., 4:] == 300).all()
 
 
 def test_the_image_is_left_alone_even_by_a_network_that_writes_into_its_tile() -> None:
@@ -213,7 +213,7 @@ def test_sizes_that_leave_no_grid_are_refused(sizes: tuple[int, int, int, int], 
 
 
 def test_an_answer_of_another_shape_is_refused() -> None:
-    with pytest.raises(InvalidInput, match=r"answer to one tile has shape \[1, 4, 4\], needed \[4, 4\]"):
+    with pytest.raises(InvalidInput, match=r"answer to one tile has shape \[1, 1, 4, 4\], needed \[1, 4, 4\]"):
         predict_tiled(lambda tile: tile, np.zeros((1, 9, 9), np.float32), tile_px=4, overlap_px=1)
 
 

@@ -32,7 +32,8 @@ def blur(inputs: Mapping[str, Array]) -> dict[str, Array]:
         for col in range(2 * RADIUS + 1):
             total += padded[row : row + image.shape[0], col : col + image.shape[1]]
     mean = total / (2 * RADIUS + 1) ** 2 + 0.01 * inputs["gate"][0, 0] + inputs["bias"][0, 0]
-    return {"lst": mean[None, None].astype(np.float32)}
+    lst = mean[None, None].astype(np.float32)
+    return {"lst": lst, "spread": lst / 100}
 
 
 def pipeline(network=identity, config: AmunConfig = CONFIG) -> Amun:

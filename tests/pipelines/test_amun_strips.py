@@ -24,7 +24,8 @@ def shifted_sum(inputs: Mapping[str, Array]) -> dict[str, Array]:
     image = inputs["coarse"][0, 0] + 0.01 * inputs["gate"][0, 0]
     image = image + np.roll(inputs["factors"][0, 0], 3, 0) + 2 * np.roll(inputs["factors"][0, 1], -4, 1)
     image = image + np.roll(inputs["valid"][0].sum(axis=0), -2, 0)
-    return {"lst": np.where(inputs["factors"][:, 0] > 0.97, np.nan, image)[None].astype(np.float32)}
+    lst = np.where(inputs["factors"][:, 0] > 0.97, np.nan, image)[None].astype(np.float32)
+    return {"lst": lst, "spread": lst / 100}
 
 
 def scene(config: AmunConfig, shape: tuple[int, int], missing: float, seed: int) -> tuple[FloatArray, FloatArray]:

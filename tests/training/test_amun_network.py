@@ -61,7 +61,7 @@ def test_the_untrained_network_returns_its_interpolated_coarse_input(patch_px: i
     network = make(untrained=True, patch_px=patch_px)
     coarse, factors, valid = scene((16, 16))
     with torch.no_grad():
-        lst = network(coarse, factors, valid, *context_of(network))
+        lst, _ = network(coarse, factors, valid, *context_of(network))
     assert torch.equal(lst, coarse)
 
 
@@ -82,7 +82,7 @@ def test_no_pixel_beyond_the_receptive_radius_matters_and_one_at_it_does(depth: 
     for phase in range(multiple):
         at = side // 2 // multiple * multiple + phase
         coarse.requires_grad_(True)
-        (gradient,) = torch.autograd.grad(network(coarse, factors, valid, *context)[0, 0, at, at], coarse)
+        (gradient,) = torch.autograd.grad(network(coarse, factors, valid, *context)[0][0, 0, at, at], coarse)
         rows = torch.nonzero(gradient[0, 0].abs().sum(1))[:, 0]
         reach = max(reach, int(rows.max()) - at, at - int(rows.min()))
     assert radius - multiple <= reach <= radius
@@ -102,7 +102,7 @@ def test_tiles_with_a_halo_give_the_whole_scene(depth: int, patch_px: int, row: 
     def tile(parts: np.ndarray) -> np.ndarray:
         x = torch.from_numpy(np.ascontiguousarray(parts))[None]
         with torch.no_grad():
-            return network(x[:, :1], x[:, 1:3], x[:, 3:], *context)[0, 0].numpy()
+            return network(x[:, :1], x[:, 1:3], x[:, 3:], *context)[0][0, 0].numpy()
 
     origin = (row * multiple, col * multiple)
     tiled = predict_tiled(
@@ -126,7 +126,10 @@ def test_what_is_not_valid_does_not_matter() -> None:
     changed = torch.where(valid[:, 1:] > 0, factors, 99.0)
     context = context_of(network)
     with torch.no_grad():
-        assert torch.equal(network(coarse, factors, valid, *context), network(coarse, changed, valid, *context))
+        for a, b in zip(
+            network(coarse, factors, valid, *context), network(coarse, changed, valid, *context), strict=True
+        ):
+            assert torch.equal(a, b)
         thumb, share = 300 * torch.rand(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
         share[:, :, :16] = 0.5
         emptied = torch.where(share > 0, thumb, 0.0)
@@ -138,7 +141,7 @@ def test_a_scene_of_any_number_of_factors_has_a_network() -> None:
     network = make(n_factors=0)
     coarse, _, valid = scene((16, 16), n_factors=0)
     with torch.no_grad():
-        lst = network(coarse, None, valid, *context_of(network))
+        lst, _ = network(coarse, None, valid, *context_of(network))
     assert lst.shape == coarse.shape
     assert not torch.equal(lst, coarse)
 
@@ -149,8 +152,8 @@ def test_each_tile_of_a_batch_may_have_its_own_context() -> None:
     first, second = context_of(network, 3), context_of(network, 4)
     together = [torch.cat(pair) for pair in zip(first, second, strict=True)]
     with torch.no_grad():
-        batch = network(coarse.repeat(2, 1, 1, 1), factors.repeat(2, 1, 1, 1), valid.repeat(2, 1, 1, 1), *together)
-        alone = network(coarse, factors, valid, *second)
+        batch, _ = network(coarse.repeat(2, 1, 1, 1), factors.repeat(2, 1, 1, 1), valid.repeat(2, 1, 1, 1), *together)
+        alone, _ = network(coarse, factors, valid, *second)
     assert torch.allclose(batch[1:], alone, atol=1e-3)
 
 

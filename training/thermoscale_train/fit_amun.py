@@ -1,5 +1,6 @@
 """Fit AMUN on pairs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,10 @@ from thermoscale_train.models.receptive import halo_px
 from thermoscale_train.models.scene_bias import scene_moments
 
 GOLDEN_CELLS = 16
+SPREAD_WEIGHT = 0.1
+"""Of the loss of the spread, whose gradient reaches its own head only but counts in the clipping of all gradients."""
+CALIBRATION_PIXELS = 4096
+"""Of each validation scene, so that every scene weighs the same."""
 
 
 def fit_amun(
@@ -54,7 +59,7 @@ def fit_amun(
     scenes = prepare_scenes(config, pairs_train, samples)
     judged = prepare_scenes(config, pairs_valid, samples)
     network = Amun(_with_detail_scale(structure, scenes))
-    _fit_bias(network, scenes)
+    scenes = _fit_bias(network, scenes)
 
     def loss_at(step: int) -> Tensor:
         rng = np.random.default_rng([seed, step])
@@ -71,10 +76,11 @@ def fit_amun(
         resume=resume,
         on_score=on_score,
     )
+    _calibrate(network, judged, seed)
     return AmunCheckpoint(
         config=config,
         network=network.config,
-        state=outcome.state,
+        state=network.state_dict(),
         golden=_golden(pairs_valid, config),
         training=_training_record(pairs_train, pairs_valid, settings, seed, outcome),
         metrics={"valid": {"rmse": outcome.best_score, "rmse_bicubic": _bicubic_rmse(judged)}},
@@ -86,20 +92,42 @@ def mean_rmse(network: Amun, scenes: list[AmunScene]) -> float:
     """Mean over the scenes of each one's RMSE, K."""
     errors = []
     for scene in scenes:
-        context = network.context(scene.thumb[None], scene.thumb_valid[None])
-        factors = scene.factors[None] if network.config.n_factors else None
-        lst = network(scene.coarse[None], factors, scene.valid[None], *context)[0]
+        lst, _ = _answer(network, scene)
         errors.append(_rmse(lst, scene.truth))
     return float(np.mean(errors))
+
+
+def _answer(network: Amun, scene: AmunScene) -> tuple[Tensor, Tensor]:
+    """LST and spread ``[1, H, W]`` of a whole scene."""
+    context = network.context(scene.thumb[None], scene.thumb_valid[None])
+    factors = scene.factors[None] if network.config.n_factors else None
+    lst, spread = network(scene.coarse[None], factors, scene.valid[None], *context)
+    return lst[0], spread[0]
+
+
+def _calibrate(network: Amun, scenes: list[AmunScene], seed: int) -> None:
+    """Make the spread one standard deviation on ``scenes``, which the training did not see."""
+    draw = np.random.default_rng(seed)
+    errors, spreads = [], []
+    with torch.no_grad():
+        for scene in scenes:
+            lst, spread = _answer(network, scene)
+            known = torch.nonzero(torch.isfinite(scene.truth).flatten())[:, 0]
+            chosen = known[torch.from_numpy(draw.integers(len(known), size=CALIBRATION_PIXELS))]
+            errors.append((lst - scene.truth).flatten()[chosen])
+            spreads.append(spread.flatten()[chosen])
+        network.calibrate(torch.cat(errors), torch.cat(spreads))
 
 
 def _loss(network: Amun, batch: AmunBatch, weights: AmunLoss, margin_px: int, pixels_per_cell: int) -> Tensor:
     context = network.context(batch.thumb, batch.thumb_valid)
     factors = batch.factors if network.config.n_factors else None
     inner = (slice(None), 0, slice(margin_px, -margin_px or None), slice(margin_px, -margin_px or None))
-    lst = network(batch.coarse, factors, batch.valid, *context)[inner]
-    truth = batch.truth[inner]
-    loss = losses.huber(lst, truth, torch.isfinite(truth), weights.huber_k)
+    answers = network.detail(batch.coarse, factors, batch.valid, *context)
+    lst, spread, truth = (image[inner] for image in (*answers, batch.truth))
+    known = torch.isfinite(truth)
+    loss = losses.huber(lst, truth, known, weights.huber_k)
+    loss = loss + SPREAD_WEIGHT * losses.laplace(lst.detach() - truth, spread, known)
     if weights.closure_weight == 0.0:
         return loss
     closure = losses.closure(lst, batch.cells[inner], batch.coarse_cells, pixels_per_cell)
@@ -173,10 +201,17 @@ def _rounded_down(px: int, multiple_px: int) -> int:
     return px // multiple_px * multiple_px
 
 
-def _fit_bias(network: Amun, scenes: list[AmunScene]) -> None:
+def _fit_bias(network: Amun, scenes: list[AmunScene]) -> list[AmunScene]:
+    """Fit the bias of the coarse sensor; the scenes with what no bias foretells taken off their truth.
+
+    Kelvins by which a whole scene is off teach nothing of its detail, and weigh more in the loss than all detail.
+    """
     thumbs, shares = (torch.stack([getattr(scene, name) for scene in scenes]) for name in ("thumb", "thumb_valid"))
+    moments = scene_moments(thumbs, shares)
     missed = torch.stack([(scene.truth - scene.coarse).nanmean() for scene in scenes])
-    network.scene_bias.fit(scene_moments(thumbs, shares), missed)
+    network.scene_bias.fit(moments, missed)
+    surprise = missed - network.scene_bias(moments)[:, 0]
+    return [replace(scene, truth=scene.truth - off) for scene, off in zip(scenes, surprise, strict=True)]
 
 
 def _golden(pairs: Pairs, config: AmunConfig) -> dict[str, Array]:

@@ -11,6 +11,15 @@ def huber(prediction: Tensor, truth: Tensor, valid: Tensor, bend: float) -> Tens
     return loss.sum() / valid.sum().clamp(min=1)
 
 
+def laplace(error: Tensor, spread: Tensor, valid: Tensor) -> Tensor:
+    """Mean of ``|error| / spread + log(spread)`` where ``valid``: the spread of least loss is the mean absolute error.
+
+    Unlike the squared error it lets the few pixels that are far off be far off. Equal shapes; 0 if nothing is valid.
+    """
+    known = torch.where(valid, error, torch.zeros_like(error)).abs() / spread + spread.log()
+    return torch.where(valid, known, torch.zeros_like(known)).sum() / valid.sum().clamp(min=1)
+
+
 def closure(prediction: Tensor, cells: Tensor, coarse: Tensor, pixels_per_cell: int) -> Tensor:
     """Mean ``|mean of the prediction over a coarse cell - coarse value|`` over the cells that are wholly seen.
 

@@ -14,7 +14,7 @@ from thermoscale_train.models.ratio_net import RatioNet
 AMUN_CONTEXT_INPUTS, AMUN_CONTEXT_OUTPUTS = ("thumb", "thumb_valid"), ("k", "v", "gate", "bias")
 DYNET_INPUTS, DYNET_OUTPUTS = ("alpha", "valid", "hcr_present"), ("alpha_hcr",)
 RATIO_NET_INPUTS, RATIO_NET_OUTPUTS = ("distance", "a2"), ("delta",)
-AMUN_TILE_OUTPUTS = ("lst",)
+AMUN_TILE_OUTPUTS = ("lst", "spread")
 
 
 def amun_tile_inputs(n_factors: int) -> tuple[str, ...]:

@@ -105,7 +105,7 @@ def require_service_parity(
 def _amun_answer(checkpoint: AmunCheckpoint, context: Network, tile: Network) -> Answer:
     golden = checkpoint.golden
     answer = Amun(checkpoint.config, context, tile).predict(golden["coarse"], golden.get("factors"))
-    return {"lst": answer["lst"], "flags": answer["flags"]}
+    return {name: answer[name] for name in ("lst", "spread_k", "flags")}
 
 
 def _iustfm_answers(

@@ -107,33 +107,34 @@ def core_weights(grid: TileGrid) -> npt.NDArray[np.float64]:
 
 
 class Blend:
-    """Collects the answers to the tiles of one image.
+    """Collects the answers to the tiles of one image, ``layers`` of them.
 
     Attributes:
-        sums: ``[2, H, W]`` of the answers so far: weighted, and the weights alone.
+        sums: ``[layers + 1, H, W]`` of the answers so far: each layer weighted, and the weights alone.
     """
 
-    def __init__(self, shape: tuple[int, int], grid: TileGrid) -> None:
+    def __init__(self, shape: tuple[int, int], grid: TileGrid, layers: int = 1) -> None:
         self._grid = grid
         self._weights = core_weights(grid)
-        self.sums = np.zeros((2, *shape))
+        self.sums = np.zeros((layers + 1, *shape))
 
     def add(self, corner: Corner, answer: Array) -> None:
-        """Add the answer [tile, tile] of the tile at ``corner``; its NaN pixels take no part."""
-        require_shape("the network's answer to one tile", answer, (self._grid.tile_px, self._grid.tile_px))
+        """Add the answer [layers, tile, tile] of the tile at ``corner``; pixels with a NaN take no part."""
+        needed = (len(self.sums) - 1, self._grid.tile_px, self._grid.tile_px)
+        require_shape("the network's answer to one tile", answer, needed)
         kept, seen = zip(*(self._overlap(axis, at) for axis, at in enumerate(corner)), strict=True)
-        core = answer[self._grid.halo_px :, self._grid.halo_px :][seen]
-        weight = np.where(np.isnan(core), 0, self._weights[seen])
-        total, weights = self.sums
-        total[kept] += weight * np.where(np.isnan(core), 0, core)
-        weights[kept] += weight
+        core = answer[:, self._grid.halo_px :, self._grid.halo_px :][:, *seen]
+        unknown = np.isnan(core).any(axis=0)
+        weight = np.where(unknown, 0, self._weights[seen])
+        self.sums[:-1, *kept] += weight * np.where(unknown, 0, core)
+        self.sums[-1, *kept] += weight
 
     def result(self) -> FloatArray:
-        """The blended image [H, W], NaN where no tile gave a value."""
-        total, weights = self.sums
+        """The blended image [layers, H, W], NaN where no tile gave a value."""
+        total, weights = self.sums[:-1], self.sums[-1]
         canvas = np.full(total.shape, np.nan, np.float32)
         answered = weights > 0
-        canvas[answered] = total[answered] / weights[answered]
+        canvas[:, answered] = total[:, answered] / weights[answered]
         return canvas
 
     def _overlap(self, axis: int, corner: int) -> tuple[slice, slice]:
@@ -175,8 +176,9 @@ def predict_tiled(
     shape = (image.shape[1], image.shape[2])
     blend = Blend(shape, grid)
     for corner in tile_windows(shape, grid, origin):
-        blend.add(corner, network(read_tile(image, corner, grid)))
-    return blend.result()
+        blend.add(corner, network(read_tile(image, corner, grid))[None])
+    (blended,) = blend.result()
+    return blended
 
 
 def _corners(n: int, grid: TileGrid, origin: int) -> range:

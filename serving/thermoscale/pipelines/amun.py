@@ -2,8 +2,8 @@
 
 The networks are passed in and speak physical units:
 
-    context  thumb, thumb_valid [1, 1+F, P, P] -> k, v [1, C, P*P], gate [1, G], bias [1, 1]
-    tile     coarse [1, 1, T, T], factors [1, F, T, T], valid [1, 1+F, T, T], k, v, gate, bias -> lst [1, 1, T, T]
+    context: thumb, thumb_valid [1, 1+F, P, P] -> k, v [1, C, P*P], gate [1, G], bias [1, 1]
+    tile: coarse [1, 1, T, T], factors [1, F, T, T], valid [1, 1+F, T, T], context -> lst, spread [1, 1, T, T]
 
 Tiles lie on one global grid whose origin is the scene's corner. Their outer halo is read and discarded, and nothing
 but the context knows of the rest of the scene, so an answer does not depend on how the scene was cut.
@@ -96,31 +96,33 @@ class Amun:
         chosen = require_window(window, fine_shape(self.config, coarse))
         context = self.context(coarse, factors) if context is None else context
         index = fine_to_coarse(self.config, coarse)[chosen.slices]
-        lst, asked = self._predict_window(coarse, factors, chosen, context)
+        (lst, spread), asked = self._predict_window(coarse, factors, chosen, context)
         lost = np.isnan(coarse) & ~fillable(coarse)
-        lst[lost.ravel()[index]] = np.nan
+        lst[lost.ravel()[index]] = spread[lost.ravel()[index]] = np.nan
         flags = np.where(np.isnan(paint_cells(coarse, index)), COARSE_MISSING, 0)
         flags = np.where(asked, flags, flags | FALLBACK_USED).astype(np.uint8)
         closure = _closure(lst, coarse, index, self.config.scale_factor)
-        return {"lst": lst, "flags": flags, "closure": closure, "context": context, "context_id": context["id"]}
+        images = {"lst": lst, "spread_k": spread, "flags": flags}
+        return {**images, "closure": closure, "context": context, "context_id": context["id"]}
 
     def _predict_window(
         self, coarse: FloatArray, factors: FloatArray, chosen: Window, context: Mapping[str, Any]
     ) -> tuple[FloatArray, Array]:
-        """``lst`` on the window, gaps filled by interpolation, and where the network was asked."""
+        """``lst`` and ``spread_k`` on the window, and where the network was asked; elsewhere it is interpolated."""
         coarse_fine, filled, valid = prepare_tile_inputs(self.config, coarse, factors)
         image, grid = np.concatenate([coarse_fine, filled, valid]), self.config.tile_grid
-        blend = Blend((chosen.height, chosen.width), grid)
+        blend = Blend((chosen.height, chosen.width), grid, layers=2)
         for row, col in tile_windows((chosen.height, chosen.width), grid, origin=chosen[:2]):
             tile = read_tile(image, (row + chosen.row, col + chosen.col), grid)
             if tile[1 + len(factors)].any():
                 blend.add((row, col), self.predict_tile(tile, context))
-        lst = blend.result()
-        asked = np.isfinite(lst)
-        return np.where(asked, lst, coarse_fine[0][chosen.slices]), asked
+        blended = blend.result()
+        asked = np.isfinite(blended[0])
+        blended[0] = np.where(asked, blended[0], coarse_fine[0][chosen.slices])
+        return blended, asked
 
     def predict_tile(self, tile: FloatArray, context: Mapping[str, Any]) -> FloatArray:
-        """``lst`` ``[T, T]`` of one tile ``[2 + 2F, T, T]``: coarse, factors, valid.
+        """``lst`` and ``spread_k`` ``[2, T, T]`` of one tile ``[2 + 2F, T, T]``: coarse, factors, valid.
 
         A network without factors has no such input.
         """
@@ -129,8 +131,7 @@ class Amun:
         if n_factors:
             inputs["factors"] = tile[None, 1 : 1 + n_factors]
         answers = self._tile_network({**inputs, **{name: context[name] for name in CONTEXT_NAMES}})
-        lst: FloatArray = answers["lst"][0, 0]
-        return lst
+        return np.concatenate([answers["lst"][0], answers["spread"][0]])
 
 
 def _closure(lst: FloatArray, coarse: FloatArray, index: IntArray, scale_factor: int) -> float:

@@ -34,13 +34,14 @@ class Strip(NamedTuple):
 
     Attributes:
         row: the first fine row.
-        lst: ``[n, W]`` float32.
+        lst, spread_k: ``[n, W]`` float32.
         flags: ``[n, W]`` uint8.
-        carry: ``[2, overlap_px, W]`` sums of the blend that the next strip begins with (:class:`Blend`).
+        carry: ``[3, overlap_px, W]`` sums of the blend that the next strip begins with (:class:`Blend`).
     """
 
     row: int
     lst: FloatArray
+    spread_k: FloatArray
     flags: Array
     carry: Array
 
@@ -91,17 +92,17 @@ class AmunStrips:
 
     def nothing_carried(self) -> Array:
         """The carry into the first strip."""
-        return np.zeros((2, self._grid.overlap_px, self._shape[1]))
+        return np.zeros((3, self._grid.overlap_px, self._shape[1]))
 
     def predict(self, number: int, carry: Array, context: Mapping[str, Any]) -> Strip:
         """Strip ``number`` of :attr:`rows`, given the carry of the one before and the context of the scene."""
         rows = self.rows[number]
         height = rows.stop - rows.start
-        blend = Blend((height + self._grid.overlap_px, self._shape[1]), self._grid)
+        blend = Blend((height + self._grid.overlap_px, self._shape[1]), self._grid, layers=2)
         blend.sums[:, : self._grid.overlap_px] = carry
         for col, tile in self._tiles(rows.corner):
             blend.add((rows.corner - rows.start, col), self._amun.predict_tile(tile, context))
-        return Strip(rows.start, *self._finish(rows, blend.result()[:height]), blend.sums[:, height:].copy())
+        return Strip(rows.start, *self._finish(rows, *blend.result()[:, :height]), blend.sums[:, height:].copy())
 
     def _tiles(self, corner: int) -> Iterator[tuple[int, FloatArray]]:
         """Column and inputs ``[2 + 2F, T, T]`` of those tiles of a row that hold a coarse value."""
@@ -145,8 +146,8 @@ class AmunStrips:
             fine = np.where(gap, interpolate(self._filled[cells], index, order=1)[crop], fine)
         return fine, np.isfinite(paint_cells(coarse, index)[crop])
 
-    def _finish(self, rows: StripRows, blended: FloatArray) -> tuple[FloatArray, Array]:
-        """``lst`` and ``flags`` of a strip: what the network was not asked is interpolated, lost cells are NaN."""
+    def _finish(self, rows: StripRows, blended: FloatArray, spread: FloatArray) -> tuple[FloatArray, FloatArray, Array]:
+        """The images of a strip: what the network was not asked is interpolated, lost cells are NaN."""
         scale, asked, lst = self._amun.config.scale_factor, np.isfinite(blended), blended.copy()
         cells = np.ix_(np.arange(rows.start, rows.stop) // scale, np.arange(self._shape[1]) // scale)
         missing, lost = self._missing[cells], self._lost[cells]
@@ -155,9 +156,9 @@ class AmunStrips:
             if (~asked & ~lost)[block].any():
                 window = Window(rows.start, left, *asked[block].shape)
                 lst[block] = np.where(asked[block], blended[block], self._coarse_at(window)[0])
-        lst[lost] = np.nan
+        lst[lost] = spread[lost] = np.nan
         flags = np.where(missing, COARSE_MISSING, 0) | np.where(asked, 0, FALLBACK_USED)
-        return lst, flags.astype(np.uint8)
+        return lst, spread, flags.astype(np.uint8)
 
 
 def _strip_rows(corners: list[int], halo_px: int, height: int) -> list[StripRows]:

@@ -216,7 +216,7 @@ def _place(series: Series) -> dict[str, Any]:
 
 
 def identity(inputs: Any) -> dict[str, Array]:
-    return {"lst": inputs["coarse"]}
+    return {"lst": inputs["coarse"], "spread": np.zeros_like(inputs["coarse"])}
 
 
 def thumbnail_tokens(inputs: Any) -> dict[str, Array]:

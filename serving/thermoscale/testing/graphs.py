@@ -43,9 +43,12 @@ def amun_context_graph(n_channels: int, n_tokens: int, *, n_factors: int, thumbn
 
 
 def amun_tile_graph(n_channels: int, n_tokens: int, *, n_factors: int, tile_px: int) -> bytes:
-    """lst = coarse, whatever the factors and the context are."""
+    """lst = coarse, whatever the factors and the context are; spread = 0."""
     _, helper = _onnx()
-    nodes = [helper.make_node("Identity", ["coarse"], ["lst"])]
+    nodes = [
+        helper.make_node("Identity", ["coarse"], ["lst"]),
+        helper.make_node("Sub", ["coarse", "coarse"], ["spread"]),
+    ]
     square = [tile_px, tile_px]
     inputs: list[tuple[str, str, list[Any]]] = [
         ("coarse", "f", ["B", 1, *square]),
@@ -57,7 +60,8 @@ def amun_tile_graph(n_channels: int, n_tokens: int, *, n_factors: int, tile_px: 
     ]
     if n_factors:
         inputs.insert(1, ("factors", "f", ["B", n_factors, *square]))
-    return _model("amun", nodes, inputs, [("lst", "f", ["B", 1, *square])], {})
+    outputs: list[tuple[str, str, list[Any]]] = [(name, "f", ["B", 1, *square]) for name in ("lst", "spread")]
+    return _model("amun", nodes, inputs, outputs, {})
 
 
 def dynet_graph(m_max: int, h_max: int) -> bytes:

@@ -21,6 +21,8 @@ from thermoscale_train.models.blocks import FFRDB, UNet, conv_unit
 from thermoscale_train.models.scene_bias import SceneBias, scene_moments
 
 THUMBNAIL_PX = 32
+ONE_SIGMA = 0.6827
+MAX_LOG_SPREAD = 4.0
 LEVEL_PATCHES = 2
 """The level of a patch is the mean of the patches up to this many further, to every side."""
 
@@ -73,6 +75,8 @@ class Amun(nn.Module):
 
     factor_offset: Tensor
     factor_scale: Tensor
+    spread_factor: Tensor
+    """Makes ``spread`` one standard deviation on scenes that the training did not see (:meth:`calibrate`)."""
 
     def __init__(self, config: AmunNetConfig) -> None:
         super().__init__()
@@ -89,9 +93,10 @@ class Amun(nn.Module):
         self.attention = TileAttention(config.width, config.heads, config.pool // config.patch_px)
         self.merge = FFRDB(2 * config.width, config.width, growth=config.growth)
         self.unet = UNet(config.width, config.depth, growth=config.growth)
-        self.head = nn.Conv2d(config.width, patch, 1)
-        for parameter in self.head.parameters():
+        self.head, self.spread_head = nn.Conv2d(config.width, patch, 1), nn.Conv2d(config.width, patch, 1)
+        for parameter in (*self.head.parameters(), *self.spread_head.parameters()):
             nn.init.zeros_(parameter)
+        self.register_buffer("spread_factor", torch.ones(()))
 
     def context(self, thumb: Tensor, thumb_valid: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Thumbnail ``[B, 1 + F, 32, 32]`` in physical units and its valid shares.
@@ -108,7 +113,7 @@ class Amun(nn.Module):
 
     def forward(
         self, coarse: Tensor, factors: Tensor | None, valid: Tensor, k: Tensor, v: Tensor, gate: Tensor, bias: Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         """One batch of tiles.
 
         Args:
@@ -118,7 +123,18 @@ class Amun(nn.Module):
             k, v, gate, bias: from :meth:`context`, batch 1 or B.
 
         Returns:
-            ``[B, 1, T, T]`` LST, K. Pixels closer to the border than the receptive radius depend on the cut.
+            LST and its spread (one standard deviation), K, both ``[B, 1, T, T]``. Pixels closer to the border than
+            the receptive radius depend on the cut.
+        """
+        lst, detail_spread = self.detail(coarse, factors, valid, k, v, gate, bias)
+        return lst, self.spread_factor * (detail_spread.square() + self.scene_bias.surprise.square()).sqrt()
+
+    def detail(
+        self, coarse: Tensor, factors: Tensor | None, valid: Tensor, k: Tensor, v: Tensor, gate: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """LST and the spread of its detail alone, uncalibrated, K; arguments as for :meth:`forward`.
+
+        The spread learns from what the features are and never changes them.
         """
         patches = partial(functional.pixel_unshuffle, downscale_factor=self.config.patch_px)
         lst = (coarse - self._level(coarse)) / self.config.detail_scale
@@ -126,9 +142,15 @@ class Amun(nn.Module):
         lst, groups = self._group(lst, standard, valid)
         fused = gated_sum([stem(patches(x)) for stem, x in zip(self.group_stems, groups, strict=True)], gate)
         attended = self.attention(self.lst_stem(patches(lst)), k, v)
-        features = self.head(self.unet(self.merge(attended, fused)))
-        detail = functional.pixel_shuffle(features, self.config.patch_px)
-        return coarse + bias[:, :, None, None] + self.config.detail_scale * detail
+        features = self.unet(self.merge(attended, fused))
+        answers = (self.head(features), self.spread_head(features.detach()).clamp(-MAX_LOG_SPREAD, MAX_LOG_SPREAD))
+        detail, log_spread = (functional.pixel_shuffle(answer, self.config.patch_px) for answer in answers)
+        scale = self.config.detail_scale
+        return coarse + bias[:, :, None, None] + scale * detail, scale * log_spread.exp()
+
+    def calibrate(self, errors: Tensor, spreads: Tensor) -> None:
+        """Set :attr:`spread_factor` from errors and spreads ``[n]`` K of scenes that the training did not see."""
+        self.spread_factor.mul_(torch.quantile(errors.abs() / spreads, ONE_SIGMA))
 
     def _level(self, coarse: Tensor) -> Tensor:
         """Mean LST round each patch, the same for all its pixels, K."""

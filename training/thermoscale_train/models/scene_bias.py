@@ -13,16 +13,21 @@ SHRINKAGE = torch.logspace(-2, 3, 21)
 
 
 class SceneBias(nn.Module):
-    """``bias = offset + sum of slope * (moment - centre) / spread``; zero until :meth:`fit`."""
+    """``bias = offset + sum of slope * (moment - centre) / spread``; zero until :meth:`fit`.
+
+    ``surprise`` is what the bias of a scene left out of the fit differs from it, root mean square, K.
+    """
 
     offset: Tensor
     slope: Tensor
     centre: Tensor
     spread: Tensor
+    surprise: Tensor
 
     def __init__(self, n_factors: int) -> None:
         super().__init__()
         self.register_buffer("offset", torch.zeros(1))
+        self.register_buffer("surprise", torch.zeros(()))
         self.register_buffer("slope", torch.zeros(2 + n_factors))
         self.register_buffer("centre", torch.zeros(2 + n_factors))
         self.register_buffer("spread", torch.ones(2 + n_factors))
@@ -44,6 +49,7 @@ class SceneBias(nn.Module):
         errors = torch.stack([_left_out(standard, centred, float(penalty)) for penalty in SHRINKAGE])
         self.offset.copy_(bias.mean())
         self.slope.copy_(_ridge(standard, centred, float(SHRINKAGE[errors.argmin()])))
+        self.surprise.copy_(errors.min().sqrt())
 
 
 def scene_moments(thumb: Tensor, thumb_valid: Tensor) -> Tensor:
