@@ -177,7 +177,7 @@ def predict_tiled(
     blend = Blend(shape, grid)
     for corner in tile_windows(shape, grid, origin):
         blend.add(corner, network(read_tile(image, corner, grid))[None])
-    (blended,) = blend.result()
+    blended: FloatArray = blend.result()[0]
     return blended
 
 
