@@ -53,6 +53,13 @@ def test_forests_that_know_the_factors_beat_interpolation(judged: dict) -> None:
     assert judged["methods"]["random_forest"]["rmse"] < judged["methods"]["bicubic"]["rmse"]
 
 
+def test_amun_is_judged_by_its_spread_too(judged: dict) -> None:
+    means = judged["methods"]
+    assert 0.0 <= means["amun"]["spread_coverage"] <= 1.0
+    assert means["amun"]["crps"] < means["amun"]["mae"] * 1.2
+    assert means["random_forest"]["spread_coverage"] is None
+
+
 def test_what_a_scene_is_never_changes_what_is_fitted_for_its_own_fold(
     judged: dict, world: Pairs, folds: Folds, fitted: DownscalingSettings
 ) -> None:

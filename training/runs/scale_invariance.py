@@ -126,7 +126,8 @@ def fit_all(
         )
     if "amun" in methods:
         checkpoint = fit_amun(train, known.subset(turn.valid), settings.amun, seed=seed, progress=True)
-        found["amun"] = of_checkpoint(checkpoint, target)
+        amun = of_checkpoint(checkpoint, target)
+        found["amun"] = lambda row: amun(row).lst
     return {name: found[name] for name in methods if name in found}
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +17,16 @@ from thermoscale_train.data.folds import Turn
 from thermoscale_train.fit import fit_amun
 from thermoscale_train.networks import amun_context_network, amun_tile_network
 
-Method = Callable[[int], FloatArray]
-"""Row of a scene to its prediction ``[H, W]``."""
+
+class Downscaled(NamedTuple):
+    """``lst`` ``[H, W]`` of one scene and, where the method knows it, its spread (one standard deviation), K."""
+
+    lst: FloatArray
+    spread: FloatArray | None = None
+
+
+Method = Callable[[int], Downscaled]
+"""Row of a scene to its prediction."""
 
 FORESTS = ("random_forest", "random_forest_residual")
 FITTED = (*FORESTS, "amun")
@@ -65,9 +74,9 @@ def of_checkpoint(checkpoint: AmunCheckpoint, pairs: Pairs) -> Method:
     network = checkpoint.build()
     pipeline = Amun(checkpoint.config, amun_context_network(network), amun_tile_network(network))
 
-    def predict(row: int) -> FloatArray:
-        lst: FloatArray = pipeline.predict(pairs.coarse[row], _factors(pairs, row))["lst"]
-        return lst
+    def predict(row: int) -> Downscaled:
+        answer = pipeline.predict(pairs.coarse[row], _factors(pairs, row))
+        return Downscaled(answer["lst"], answer["spread_k"])
 
     return predict
 
@@ -75,7 +84,7 @@ def of_checkpoint(checkpoint: AmunCheckpoint, pairs: Pairs) -> Method:
 def _of_forest(forest: Forest, pairs: Pairs, *, residual: bool) -> Method:
     index = regular_index((pairs.coarse.shape[1], pairs.coarse.shape[2]), pairs.fine_shape)
     answer = forest.predict_with_residual if residual else forest.predict
-    return lambda row: answer(pairs.coarse[row], _factors(pairs, row), index)
+    return lambda row: Downscaled(answer(pairs.coarse[row], _factors(pairs, row), index))
 
 
 def _factors(pairs: Pairs, row: int) -> FloatArray | None:

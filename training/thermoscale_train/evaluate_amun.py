@@ -22,7 +22,7 @@ from thermoscale_train.baselines import DOWNSCALING
 from thermoscale_train.baselines.tsharp import tsharp
 from thermoscale_train.data.folds import Folds, turns
 from thermoscale_train.data.simulated import simulate_coarse
-from thermoscale_train.downscaling_models import FITTED, DownscalingSettings, Method, fit_methods
+from thermoscale_train.downscaling_models import FITTED, Downscaled, DownscalingSettings, Method, fit_methods
 from thermoscale_train.known_ground import known_ground
 from thermoscale_train.scoring import PSNR_RANGES, Scores, bundle_name, result, score_case
 from thermoscale_train.strata import Strata
@@ -119,14 +119,14 @@ def scene_ids(pairs: Pairs) -> tuple[str, ...]:
     return pairs.id or pairs.time or tuple(str(row) for row in range(len(pairs)))
 
 
-def predict_amun(service: Service, pairs: Pairs, row: int) -> FloatArray:
-    """LST ``[H, W]`` of one scene by an opened AMUN bundle, with the factors that the bundle knows.
+def predict_amun(service: Service, pairs: Pairs, row: int) -> Downscaled:
+    """One scene by an opened AMUN bundle, with the factors that the bundle knows.
 
     Raises:
         InvalidInput: the pairs lack one of them.
     """
-    lst: FloatArray = service.predict(amun_request(service, pairs, row))["lst"]
-    return lst
+    reply = service.predict(amun_request(service, pairs, row))
+    return Downscaled(reply["lst"], reply["spread_k"])
 
 
 def amun_request(service: Service, pairs: Pairs, row: int) -> dict[str, Any]:
@@ -152,14 +152,14 @@ def _methods(pairs: Pairs, service: Service | None, names: Sequence[str]) -> dic
 
 def _plain(pairs: Pairs, name: str) -> Method:
     method, index = DOWNSCALING[name], coarse_index_of(pairs)
-    return lambda row: method(pairs.coarse[row], None, index)
+    return lambda row: Downscaled(method(pairs.coarse[row], None, index))
 
 
 def _tsharp(pairs: Pairs) -> Method:
     index, factors = coarse_index_of(pairs), pairs.factors
     assert factors is not None
     channel = (pairs.factor_names or ()).index(NDVI)
-    return lambda row: tsharp(pairs.coarse[row], factors[row, channel], index)
+    return lambda row: Downscaled(tsharp(pairs.coarse[row], factors[row, channel], index))
 
 
 def coarse_index_of(pairs: Pairs) -> IntArray:
@@ -170,9 +170,9 @@ def coarse_index_of(pairs: Pairs) -> IntArray:
 def _case(pairs: Pairs, row: int, name: str, method: Method, strata: Strata) -> Scores:
     start = clock.perf_counter()
     try:
-        prediction = method(row)
+        prediction, spread = method(row)
     except Undetermined:
-        prediction = np.full(pairs.fine_shape, np.nan, np.float32)
+        prediction, spread = np.full(pairs.fine_shape, np.nan, np.float32), None
     seconds = clock.perf_counter() - start
     truth = _truth(pairs)[row]
     strata.add(row, name, prediction, truth)
@@ -185,6 +185,7 @@ def _case(pairs: Pairs, row: int, name: str, method: Method, strata: Strata) -> 
         coarse_index=coarse_index_of(pairs),
         psnr_range=PSNR_RANGES[LST.name],
         seconds=seconds,
+        spread=spread,
     )
 
 
