@@ -41,7 +41,8 @@ def predict_with_own_contexts(pipeline: Amun, coarse: FloatArray, factors: Float
         pixels = tuple(slice(s.start * config.scale_factor, s.stop * config.scale_factor) for s in cells)
         context = pipeline.context(coarse[cells], factors[:, *pixels])
         blend.add(corner, pipeline.predict_tile(read_tile(image, corner, config.tile_grid), context))
-    return blend.result()[0]
+    blended: FloatArray = blend.result()[0]
+    return blended
 
 
 def _gradients(image: FloatArray, grid: TileGrid) -> tuple[Array, Array]:
