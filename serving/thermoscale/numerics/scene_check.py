@@ -35,7 +35,7 @@ class SceneRule:
             have 0.59 and more, the seam of yanco_100m 0.02.
         min_contrast_k: standard deviation of a library scene, K, below which its pattern is the sensor's noise.
         max_seam: strongest step along a line, in units of what is usual (:mod:`thermoscale.numerics.seams`). Over a
-            pattern of 3 K it misses 3 % of the seams of 6 K and none of 9 K.
+            pattern of 3 K it misses 2 to 3 % of the seams of 5 to 9 K.
         min_usual_k: the least, K, that counts as usual there: smaller steps than ``max_seam`` times this do no harm.
         drift_k: allowed difference, K, from the scene expected between the library's neighbours in time; or
             ``drift_sigma`` times the error that this expectation has on the library itself, where that is more.
