@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -100,6 +101,22 @@ def test_seasons_are_strata_where_the_time_is_known(world: Pairs) -> None:
     counts = {one["stratum"]: one["n_pixels"] for one in strata.table() if one["stratum"].startswith("season")}
     n = dated.fine[0].size
     assert counts == {"season DJF": 3 * n, "season MAM": n, "season JJA": n, "season SON": n}
+
+
+def test_an_evaluation_that_was_stopped_goes_on_with_the_same_fits(
+    world: Pairs, folds: Folds, fitted: DownscalingSettings, tmp_path: Path
+) -> None:
+    def scores(**options: Any) -> dict[str, Any]:
+        found = evaluate_amun(world, folds=folds, fitted=fitted, methods=("amun",), work=tmp_path, **options)
+        return {case["id"]: case["rmse"] for case in found["cases"]}
+
+    first = scores()
+    states = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(states) == len(folds)
+    assert scores() == first
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == states
+    assert scores(seed=1) != first
+    assert len(list(tmp_path.iterdir())) == 2 * len(folds)
 
 
 def test_the_command_takes_folds_from_a_file(tmp_path: Path, world: Pairs) -> None:

@@ -20,7 +20,7 @@ judge() {
     for seed in $seeds; do
         result="$out/${name}_seed$seed.json"
         [ -e "$result" ] || thermoscale-train evaluate amun --pairs "$pairs" --split ground --experiment "$experiment" \
-            --methods "$methods" --seed "$seed" --out "$result" "$@" > "${result%.json}.txt"
+            --methods "$methods" --seed "$seed" --work "$out/fits" --out "$result" "$@" > "${result%.json}.txt"
     done
 }
 

@@ -1,7 +1,10 @@
 """Downscaling methods that have to be fitted first: AMUN and the random forests, from the scenes of one turn."""
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +18,7 @@ from thermoscale_train.checkpoint import AmunCheckpoint
 from thermoscale_train.config import AmunSettings, ForestSettings, load_amun_settings, load_forest_settings
 from thermoscale_train.data.folds import Turn
 from thermoscale_train.fit import fit_amun
+from thermoscale_train.known_ground import scene_digests
 from thermoscale_train.networks import amun_context_network, amun_tile_network
 
 
@@ -53,10 +57,14 @@ def fit_methods(
     *,
     seed: int,
     progress: bool = False,
+    work: Path | None = None,
 ) -> dict[str, Method]:
     """Those of ``methods`` that are in :data:`FITTED`, fitted to the training scenes of ``turn``.
 
     AMUN's best weights are chosen on the validation scenes; forests do not look at them.
+
+    Args:
+        work: folder for the states of AMUN's fits; one that is there already goes on from where it stopped.
     """
     found: dict[str, Method] = {}
     train = pairs.subset(turn.train)
@@ -64,9 +72,21 @@ def fit_methods(
         fitted = fit_forest(train, settings.forest, seed=seed)
         found |= {name: _of_forest(fitted, pairs, residual=name != FORESTS[0]) for name in FORESTS if name in methods}
     if "amun" in methods:
-        checkpoint = fit_amun(train, pairs.subset(turn.valid), settings.amun, seed=seed, progress=progress)
+        valid = pairs.subset(turn.valid)
+        state = None if work is None else _state_file(work, train, valid, settings.amun, seed)
+        checkpoint = fit_amun(train, valid, settings.amun, seed=seed, progress=progress, resume=state)
         found["amun"] = of_checkpoint(checkpoint, pairs)
     return found
+
+
+def _state_file(work: Path, train: Pairs, valid: Pairs, settings: AmunSettings, seed: int) -> Path:
+    """Where the state of one fit lies: another name for whatever makes it another fit."""
+    of = sha256(json.dumps([asdict(settings), seed, train.factor_names]).encode())
+    for pairs in (train, valid):
+        of.update("".join(scene_digests(pairs)).encode())
+        of.update(np.ascontiguousarray(pairs.coarse, "<f4").tobytes())
+    work.mkdir(parents=True, exist_ok=True)
+    return work / f"amun_{of.hexdigest()[:16]}.pt"
 
 
 def of_checkpoint(checkpoint: AmunCheckpoint, pairs: Pairs) -> Method:

@@ -81,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     downscaling.add_argument("--amun-config", type=Path, help="TOML of the fits; default the shipped one")
     downscaling.add_argument("--forest-config", type=Path, help="TOML of the fits; default the shipped one")
     downscaling.add_argument("--seed", type=int, default=0, help="of the fits (default 0)")
+    downscaling.add_argument("--work", type=Path, metavar="DIR", help="keeps AMUN's fits; goes on from them")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -209,4 +210,5 @@ def _evaluate_amun(args: argparse.Namespace) -> dict[str, Any]:
         methods=methods,
         experiment=args.experiment,
         progress=True,
+        work=args.work,
     )

@@ -44,6 +44,7 @@ def evaluate_amun(
     experiment: str = "real",
     rule: UsableRule | None = None,
     progress: bool = False,
+    work: Path | None = None,
 ) -> dict[str, Any]:
     """Score every method on every usable scene.
 
@@ -53,6 +54,8 @@ def evaluate_amun(
             With neither, only methods that need no fit take part.
         experiment: ``real`` downscales the coarse image as it is; ``simulated`` the cell means of the fine one,
             so that the truth is exact.
+
+        work: folder for the states of AMUN's fits, from which the same evaluation goes on.
 
     Raises:
         InvalidInput: pairs without truth, a bundle made for other factors, or bundle and folds together.
@@ -71,9 +74,9 @@ def evaluate_amun(
     usable, excluded = _usable_scenes(pairs, service, rule)
     strata = Strata(pairs)
     chosen = _methods(pairs, service, methods)
-    work = [(row, method) for row in usable for method in chosen]
+    asked = [(row, method) for row in usable for method in chosen]
     cases = [
-        _case(pairs, row, name, chosen[name], strata) for row, name in tqdm(work, "evaluate", disable=not progress)
+        _case(pairs, row, name, chosen[name], strata) for row, name in tqdm(asked, "evaluate", disable=not progress)
     ]
     ids = scene_ids(pairs)
     settings: dict[str, Any] = {
@@ -85,7 +88,7 @@ def evaluate_amun(
     if folds is not None:
         fitted = fitted or DownscalingSettings.shipped()
         kept = {name: tuple(row for row in rows if row in usable) for name, rows in folds.items()}
-        cases += _by_folds(pairs, kept, methods, fitted, seed, strata, progress)
+        cases += _by_folds(pairs, kept, methods, fitted, seed, strata, progress, work)
         named = {name: [ids[row] for row in rows] for name, rows in kept.items()}
         settings |= {"folds": named, "fitted": asdict(fitted), "seed": seed}
     return result(
@@ -106,10 +109,11 @@ def _by_folds(
     seed: int,
     strata: Strata,
     progress: bool,
+    work: Path | None,
 ) -> Iterator[Scores]:
     """Cases of the methods that have to be fitted."""
     for turn in tqdm(turns(pairs, folds), "folds", disable=not progress):
-        for name, method in fit_methods(pairs, turn, methods, fitted, seed=seed, progress=progress).items():
+        for name, method in fit_methods(pairs, turn, methods, fitted, seed=seed, progress=progress, work=work).items():
             for row in turn.test:
                 yield _case(pairs, row, name, method, strata)
 
