@@ -66,6 +66,7 @@ found = {
     "border_gradient_ratio": {
         "context_of_the_scene": border_gradient_ratio([shared], grid),
         "own_contexts": border_gradient_ratio([own], grid),
+        "difference": border_gradient_ratio([own - shared], grid),
     },
     "largest_difference_k": float(np.nanmax(np.abs(own - shared))),
 }
