@@ -105,8 +105,8 @@ def test_the_result_is_a_cog_with_overviews_of_whole_flags(tmp_path: Path) -> No
         structure = dataset.tags(ns="IMAGE_STRUCTURE")
         assert (structure["LAYOUT"], structure["COMPRESSION"]) == ("COG", "DEFLATE")
         assert dataset.overviews(1) == [2, 4]
-        assert dataset.descriptions == ("lst", "flags")
-        small = dataset.read(2, out_shape=(dataset.height // 4, dataset.width // 4))
+        assert dataset.descriptions == ("lst", "spread_k", "flags")
+        small = dataset.read(3, out_shape=(dataset.height // 4, dataset.width // 4))
     assert set(np.unique(small)) == {0.0, 1.0, 17.0}
 
 

@@ -75,9 +75,9 @@ def raster(values: np.ndarray, *, names=("lst",), transform=COARSE_TRANSFORM, ta
 
 def test_amun_answers_with_every_array_of_the_format(amun: Service) -> None:
     reply = amun.predict(amun_request())
-    assert set(reply) == {"lst", "flags", "closure", "meta"}
-    assert reply["lst"].shape == reply["flags"].shape == (48, 64)
-    assert reply["lst"].dtype == np.float32
+    assert set(reply) == {"lst", "spread_k", "flags", "closure", "meta"}
+    assert reply["lst"].shape == reply["spread_k"].shape == reply["flags"].shape == (48, 64)
+    assert reply["lst"].dtype == reply["spread_k"].dtype == np.float32
     assert reply["flags"].dtype == np.uint8
     assert np.isfinite(reply["closure"])
 

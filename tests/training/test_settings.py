@@ -9,7 +9,7 @@ from thermoscale_train.config import CONFIG_FOLDER, load_amun_settings, load_ius
 
 
 def test_the_shipped_settings_load() -> None:
-    assert load_amun_settings().network.depth == 3
+    assert load_amun_settings().network.depth == 1
     settings = load_iustfm_settings()
     assert (settings.dynet.network.layers, settings.dynet.network.hidden) == (5, 128)
     assert settings.ratio_net.network.hidden == (40, 40, 40, 10, 10)
@@ -19,12 +19,12 @@ def test_the_shipped_settings_load() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("depth = 3", "", r"missing keys \['depth'\]"),
-        ("depth = 3", "depth = 3\nbreadth = 2", r"unknown keys \['breadth'\]"),
-        ("depth = 3", 'depth = "deep"', "depth is 'deep'"),
-        ("depth = 3", "depth = 3.5", "depth is 3.5"),
+        ("depth = 1", "", r"missing keys \['depth'\]"),
+        ("depth = 1", "depth = 1\nbreadth = 2", r"unknown keys \['breadth'\]"),
+        ("depth = 1", 'depth = "deep"', "depth is 'deep'"),
+        ("depth = 1", "depth = 1.5", "depth is 1.5"),
         ("[loss]", "[losses]", r"unknown keys \['losses'\]"),
-        ("depth = 3", "depth = ", "not TOML"),
+        ("depth = 1", "depth = ", "not TOML"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path: Path, old: str, new: str, named: str) -> None:
