@@ -20,6 +20,7 @@ check: .venv/installed
 bench: .venv/installed
 	$(BIN)/python tests/benchmarks/bench_iustfm.py
 	$(BIN)/python tests/benchmarks/bench_mosaic.py
+	$(BIN)/python tests/benchmarks/bench_amun.py --threads 1
 
 serve: .venv/installed
 	$(BIN)/thermoscale serve model_store/*.mar

@@ -133,8 +133,7 @@ class Blend:
         """The blended image [layers, H, W], NaN where no tile gave a value."""
         total, weights = self.sums[:-1], self.sums[-1]
         canvas = np.full(total.shape, np.nan, np.float32)
-        answered = weights > 0
-        canvas[:, answered] = total[:, answered] / weights[answered]
+        np.divide(total, weights, out=canvas, where=weights > 0, casting="same_kind")
         return canvas
 
     def _overlap(self, axis: int, corner: int) -> tuple[slice, slice]:
