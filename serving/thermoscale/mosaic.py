@@ -34,14 +34,14 @@ from thermoscale.pipelines.windows import Window
 from thermoscale.service import Service, open_bundle
 from thermoscale.wire.geotiff import reply_tags
 
-DEFAULT_MEMORY_MB = 160
+DEFAULT_MEMORY_MB = 176
 BANDS = ("lst", "spread_k", "flags")
 _MB = 10**6
-_CACHE_SHARE = 0.4
+_CACHE_SHARE = 0.3
 """Of the memory, for decoded blocks: rows of tiles overlap, and their common blocks are needed again."""
 _STRIP_BYTES = 80
 """Per pixel of a strip: float64 sums and weight of the blend, the answers, their masks."""
-_TILE_BYTES, _TILE_BYTES_OF_A_FACTOR = 160, 20
+_TILE_BYTES, _TILE_BYTES_OF_A_FACTOR = 160, 16
 """Per pixel of the tiles whose inputs are prepared together: interpolation, and three copies of each factor."""
 _READ_BYTES, _READ_BYTES_OF_A_FACTOR = 60, 4
 """Per pixel of rows that are read for the thumbnail."""

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time as clock
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,11 +56,16 @@ def run(args: argparse.Namespace) -> int:
     folder = os.environ.get("THERMOSCALE_DATA")
     data = real_data(Path(folder)) if folder else synthetic_data(args.seed)
     places = Places(args.out, args.exported, args.model_store)
-    settings = (load_amun_settings(), load_iustfm_settings())
+    settings = (_short(load_amun_settings()), load_iustfm_settings())
     summary = run_demo(data, settings, places, seed=args.seed, in_process=args.in_process, progress=True)
     pictures = "\n".join(f"  {places.out / name}" for name in summary["pictures"])
     sys.stdout.write(f"{table(summary)}\n\npictures:\n{pictures}\nsummary: {places.out / 'summary.json'}\n")
     return 0
+
+
+def _short(settings: AmunSettings) -> AmunSettings:
+    """A quarter of the steps: the synthetic world is easy, and a demo should not keep anybody waiting."""
+    return replace(settings, training=replace(settings.training, steps=settings.training.steps // 4))
 
 
 def run_demo(

@@ -113,8 +113,10 @@ class AmunStrips:
             coarse_fine, valid = self._coarse_at(window)
             if not valid.any():
                 continue
-            inputs = factor_inputs(self._read_factors(window), valid) if n_factors else (valid[None],)
-            image = np.concatenate([coarse_fine[None], *inputs], dtype=np.float32)
+            # Nothing but the image keeps the factors: they are most of what is in memory.
+            others = [*factor_inputs(self._read_factors(window), valid)] if n_factors else [valid[None]]
+            image = np.concatenate([coarse_fine[None], *others], dtype=np.float32)
+            del others
             for col in cols:
                 tile = read_tile(image, (corner - window.row, col - window.col), self._grid)
                 if tile[1 + n_factors].any():
