@@ -7,31 +7,27 @@ machines), messages to standard error.
 import argparse
 import dataclasses
 import json
-import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from thermoscale.bundle.manifest import read_manifest
+from thermoscale.cli_parts import add_verb, show
+from thermoscale.cli_serve import add_serve_verbs
 from thermoscale.client import GrpcClient, RestClient, decode_reply
 from thermoscale.errors import InvalidInput, ThermoscaleError, Unavailable
 from thermoscale.geo.atomic import write_atomically
 from thermoscale.geo.geojson import read_zones
 from thermoscale.geo.rasters import read_raster
 from thermoscale.geo.zones import unit_of, zone_rows, zones_csv
-from thermoscale.launcher import TorchServe
 from thermoscale.mosaic import DEFAULT_MEMORY_MB, downscale
-from thermoscale.readiness import Golden, read_golden_of, read_workers, require_golden
 from thermoscale.release.mar import pack
 from thermoscale.service import open_bundle
-from thermoscale.torchserve_setup import free_ports
 from thermoscale.wire.limits import Limits
 
 _REPLY_OF_SUFFIX = {".npz": b"npz", ".tif": b"geotiff", ".tiff": b"geotiff"}
-_POLL_S = 0.5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,25 +46,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="thermoscale", description=__doc__.split("\n")[0])
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    _add_predict(_add_verb(verbs, "predict", predict, "answer one request, with a bundle or by a server"))
-    _add_zones(_add_verb(verbs, "zones", zones, "a table of the districts of a GeoJSON file on a result"))
+    _add_predict(add_verb(verbs, "predict", predict, "answer one request, with a bundle or by a server"))
+    _add_zones(add_verb(verbs, "zones", zones, "a table of the districts of a GeoJSON file on a result"))
     for name, run, text in (
         ("inspect", inspect, "what a bundle says about itself"),
         ("verify", verify, "check every hash and reproduce the golden sample"),
     ):
-        _add_verb(verbs, name, run, text).add_argument("bundle", type=Path, help="folder exported/<pipeline>/<version>")
-    packing = _add_verb(verbs, "pack", pack_bundle, "make a TorchServe archive of a bundle")
+        add_verb(verbs, name, run, text).add_argument("bundle", type=Path, help="folder exported/<pipeline>/<version>")
+    packing = add_verb(verbs, "pack", pack_bundle, "make a TorchServe archive of a bundle")
     packing.add_argument("bundle", type=Path, help="folder exported/<pipeline>/<version>")
     packing.add_argument("--model-store", type=Path, default=Path("model_store"), help="default %(default)s")
-    _add_serve(_add_verb(verbs, "serve", serve, "serve archives on loopback until interrupted"))
-    _add_ready(_add_verb(verbs, "ready", ready, "exit 0 if a server gives the golden answers"))
-    return parser
-
-
-def _add_verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.set_defaults(run=run)
+    add_serve_verbs(verbs)
     return parser
 
 
@@ -111,24 +99,6 @@ def _add_zones(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help=".csv to write; default: standard output")
 
 
-def _add_serve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("archives", type=Path, nargs="+", help="model_store/<pipeline>-<version>.mar")
-    parser.add_argument("--rest-port", type=int, default=8080, help="default %(default)s; 0: any free one")
-    parser.add_argument("--grpc-port", type=int, default=7070, help="default %(default)s; 0: any free one")
-    parser.add_argument("--management-port", type=int, default=8081, help="default %(default)s; 0: any free one")
-    parser.add_argument("--workers", type=int, default=1, help="processes for each archive, default %(default)s")
-    parser.add_argument("--log-folder", type=Path, default=Path("logs"), help="default %(default)s")
-    parser.add_argument("--timeout", type=float, default=120.0, help="seconds to become ready, default %(default)s")
-
-
-def _add_ready(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("goldens", type=Path, nargs="+", metavar="BUNDLE", help="bundle or archive that is served")
-    parser.add_argument("--url", required=True, help="REST address, for example http://127.0.0.1:8080")
-    parser.add_argument("--grpc", help="gRPC address, to be asked too")
-    parser.add_argument("--management", help="REST address of the management API, for the state of the workers")
-    parser.add_argument("--timeout", type=float, default=0.0, help="seconds to keep asking, default: ask once")
-
-
 def predict(args: argparse.Namespace) -> int:
     """Answer the request in ``--in`` and write the reply to ``--out``."""
     meta = _predict_request(args) if args.memory_mb is None else _predict_strips(args)
@@ -136,7 +106,7 @@ def predict(args: argparse.Namespace) -> int:
         _say_of_predict(f"warning: {warning}")
     if not meta.get("georeferenced", True):
         print(f"{args.out} has no georeference: neither request nor bundle has one", file=sys.stderr)
-    _show(
+    show(
         args, {"out": str(args.out), **meta}, f"{args.out} written: {meta['bundle']} {meta['version']}, {meta['note']}"
     )
     return 0
@@ -150,7 +120,7 @@ def inspect(args: argparse.Namespace) -> int:
     for name in ("config", "training", "metrics", "versions"):
         lines += [name, *(f"    {key}: {value}" for key, value in fields[name].items())]
     lines += ["files", *(f"    {name}: {entry['bytes']} bytes" for name, entry in fields["files"].items())]
-    _show(args, fields, "\n".join(lines))
+    show(args, fields, "\n".join(lines))
     return 0
 
 
@@ -158,14 +128,14 @@ def verify(args: argparse.Namespace) -> int:
     """Open the bundle, which checks everything."""
     manifest = open_bundle(args.bundle).manifest
     facts = {"pipeline": manifest.pipeline, "version": manifest.version, "digest": manifest.digest}
-    _show(args, {**facts, "files": len(manifest.files)}, f"{args.bundle} is whole and reproduces its golden sample")
+    show(args, {**facts, "files": len(manifest.files)}, f"{args.bundle} is whole and reproduces its golden sample")
     return 0
 
 
 def pack_bundle(args: argparse.Namespace) -> int:
     """Verify and pack."""
     archive = pack(args.bundle, args.model_store)
-    _show(args, {"archive": str(archive), "bytes": archive.stat().st_size}, str(archive))
+    show(args, {"archive": str(archive), "bytes": archive.stat().st_size}, str(archive))
     return 0
 
 
@@ -181,56 +151,8 @@ def zones(args: argparse.Namespace) -> int:
             stream.write(text.encode())
     facts = [{name: None if value != value else value for name, value in vars(row).items()} for row in rows]
     if args.json or not args.out:
-        _show(args, {"celsius": args.celsius, "unit": unit, "zones": facts}, text.rstrip("\n"))
+        show(args, {"celsius": args.celsius, "unit": unit, "zones": facts}, text.rstrip("\n"))
     return 0
-
-
-def serve(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT, which end it with code 0."""
-    ports = free_ports(rest=args.rest_port, grpc=args.grpc_port, management=args.management_port)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)
-    try:
-        server = TorchServe(args.archives, workers=args.workers, ports=ports, log_folder=args.log_folder)
-        print(f"starting TorchServe, log in {args.log_folder} ...", file=sys.stderr, flush=True)
-        with server:
-            server.wait_ready(args.timeout)
-            addresses = {"rest": server.rest_url, "grpc": server.grpc_address, "management": server.management_url}
-            _show(args, addresses, "\n".join(f"{name:10} {address}" for name, address in addresses.items()))
-            server.wait()
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-    return 0
-
-
-def ready(args: argparse.Namespace) -> int:
-    """Exit code 0 if workers and golden answers are as they should be, else an error that says what is not."""
-    goldens = [read_golden_of(path) for path in args.goldens]
-    deadline = time.monotonic() + args.timeout
-    while True:
-        try:
-            differences = {golden.model: _require_ready(args, golden) for golden in goldens}
-            break
-        except Unavailable:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_POLL_S)
-    worst = {model: float(f"{difference:.3g}") for model, difference in differences.items()}
-    _show(args, {"ready": True, "largest_difference_k": worst}, f"ready: {', '.join(worst)}")
-    return 0
-
-
-def _require_ready(args: argparse.Namespace, golden: Golden) -> float:
-    """Largest difference from the golden answer over the wires that were named."""
-    if args.management:
-        workers = read_workers(RestClient(args.management), golden.model, golden.version)
-        if not workers or any(worker.status != "READY" for worker in workers):
-            raise Unavailable(f"workers of {golden.model}: {[worker.status for worker in workers]}, needed READY")
-    difference = require_golden(RestClient(args.url), golden)
-    if args.grpc:
-        with GrpcClient(args.grpc) as client:
-            difference = max(difference, require_golden(client, golden))
-    return difference
 
 
 def _predict_request(args: argparse.Namespace) -> dict[str, Any]:
@@ -322,17 +244,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
-
-
-def _show(args: argparse.Namespace, fields: dict[str, Any], text: str) -> None:
-    print(json.dumps(fields, indent=2) if args.json else text, flush=True)
-
-
-def _interrupt(*_: object) -> None:
-    """End :func:`serve` once; later signals must not disturb the clean-up."""
-    for repeated in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(repeated, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

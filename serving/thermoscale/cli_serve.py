@@ -1,0 +1,96 @@
+"""The verbs ``serve`` and ``ready``: run a server, and ask whether one gives the golden answers."""
+
+import argparse
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from thermoscale.cli_parts import add_verb, show
+from thermoscale.client import GrpcClient, RestClient
+from thermoscale.errors import Unavailable
+from thermoscale.launcher import TorchServe
+from thermoscale.readiness import Golden, read_golden_of, read_workers, require_golden
+from thermoscale.torchserve_setup import free_ports
+
+_POLL_S = 0.5
+
+
+def add_serve_verbs(verbs: Any) -> None:
+    """Declare both."""
+    _add_serve(add_verb(verbs, "serve", serve, "serve archives on loopback until interrupted"))
+    _add_ready(add_verb(verbs, "ready", ready, "exit 0 if a server gives the golden answers"))
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("archives", type=Path, nargs="+", help="model_store/<pipeline>-<version>.mar")
+    parser.add_argument("--rest-port", type=int, default=8080, help="default %(default)s; 0: any free one")
+    parser.add_argument("--grpc-port", type=int, default=7070, help="default %(default)s; 0: any free one")
+    parser.add_argument("--management-port", type=int, default=8081, help="default %(default)s; 0: any free one")
+    parser.add_argument("--workers", type=int, default=1, help="processes for each archive, default %(default)s")
+    parser.add_argument("--log-folder", type=Path, default=Path("logs"), help="default %(default)s")
+    parser.add_argument("--timeout", type=float, default=120.0, help="seconds to become ready, default %(default)s")
+
+
+def _add_ready(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("goldens", type=Path, nargs="+", metavar="BUNDLE", help="bundle or archive that is served")
+    parser.add_argument("--url", required=True, help="REST address, for example http://127.0.0.1:8080")
+    parser.add_argument("--grpc", help="gRPC address, to be asked too")
+    parser.add_argument("--management", help="REST address of the management API, for the state of the workers")
+    parser.add_argument("--timeout", type=float, default=0.0, help="seconds to keep asking, default: ask once")
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT, which end it with code 0."""
+    ports = free_ports(rest=args.rest_port, grpc=args.grpc_port, management=args.management_port)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
+    try:
+        server = TorchServe(args.archives, workers=args.workers, ports=ports, log_folder=args.log_folder)
+        print(f"starting TorchServe, log in {args.log_folder} ...", file=sys.stderr, flush=True)
+        with server:
+            server.wait_ready(args.timeout)
+            addresses = {"rest": server.rest_url, "grpc": server.grpc_address, "management": server.management_url}
+            show(args, addresses, "\n".join(f"{name:10} {address}" for name, address in addresses.items()))
+            server.wait()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+    return 0
+
+
+def ready(args: argparse.Namespace) -> int:
+    """Exit code 0 if workers and golden answers are as they should be, else an error that says what is not."""
+    goldens = [read_golden_of(path) for path in args.goldens]
+    deadline = time.monotonic() + args.timeout
+    while True:
+        try:
+            differences = {golden.model: _require_ready(args, golden) for golden in goldens}
+            break
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)
+    worst = {model: float(f"{difference:.3g}") for model, difference in differences.items()}
+    show(args, {"ready": True, "largest_difference_k": worst}, f"ready: {', '.join(worst)}")
+    return 0
+
+
+def _require_ready(args: argparse.Namespace, golden: Golden) -> float:
+    """Largest difference from the golden answer over the wires that were named."""
+    if args.management:
+        workers = read_workers(RestClient(args.management), golden.model, golden.version)
+        if not workers or any(worker.status != "READY" for worker in workers):
+            raise Unavailable(f"workers of {golden.model}: {[worker.status for worker in workers]}, needed READY")
+    difference = require_golden(RestClient(args.url), golden)
+    if args.grpc:
+        with GrpcClient(args.grpc) as client:
+            difference = max(difference, require_golden(client, golden))
+    return difference
+
+
+def _interrupt(*_: object) -> None:
+    """End :func:`serve` once; later signals must not disturb the clean-up."""
+    for repeated in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(repeated, signal.SIG_IGN)
+    raise KeyboardInterrupt
