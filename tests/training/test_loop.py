@@ -13,29 +13,36 @@ from thermoscale_train.config import TrainingSettings
 from thermoscale_train.loop import Outcome, train
 
 SETTINGS = TrainingSettings(
-    steps=12, batch=4, learning_rate=0.1, weight_decay=0.0, schedule="cosine", evaluate_every=3, patience=0
+    steps=12,
+    batch=4,
+    optimiser="adam",
+    learning_rate=0.1,
+    weight_decay=0.0,
+    schedule="cosine",
+    evaluate_every=3,
+    patience=0,
 )
 
 
 def fit_line(settings: TrainingSettings, resume: Path | None = None, stop_after: int | None = None) -> Outcome:
     torch.manual_seed(0)
-    network = nn.Linear(1, 1)
+    network = nn.Linear(2, 2)  # Muon leaves the bias to Adam
 
     def loss_at(step: int) -> torch.Tensor:
         if step == stop_after:
             raise KeyboardInterrupt
-        x = torch.rand(settings.batch, 1, generator=torch.Generator().manual_seed(step))
+        x = torch.rand(settings.batch, 2, generator=torch.Generator().manual_seed(step))
         return (network(x) - 3 * x).square().mean()
 
     def score() -> float:
-        return float((network.weight - 3).abs() + network.bias.abs())
+        return float((network.weight - 3 * torch.eye(2)).abs().sum() + network.bias.abs().sum())
 
     return train(network, loss_at, score, settings, name="line", resume=resume)
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
-def test_a_resumed_run_is_the_same_run(tmp_path: Path, schedule: str) -> None:
-    settings = replace(SETTINGS, schedule=schedule)
+@pytest.mark.parametrize(("schedule", "optimiser"), [("cosine", "adam"), ("plateau", "adam"), ("cosine", "muon")])
+def test_a_resumed_run_is_the_same_run(tmp_path: Path, schedule: str, optimiser: str) -> None:
+    settings = replace(SETTINGS, schedule=schedule, optimiser=optimiser)
     whole = fit_line(settings)
     with pytest.raises(KeyboardInterrupt):
         fit_line(settings, tmp_path / "run.pt", stop_after=8)
@@ -84,7 +91,9 @@ def test_a_broken_state_file_is_refused(tmp_path: Path, content: bytes) -> None:
         load_state(tmp_path / "s.pt")
 
 
-def test_unknown_schedules_and_empty_runs_are_refused() -> None:
+def test_unknown_schedules_optimisers_and_empty_runs_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="optimiser is 'sgd'"):
+        replace(SETTINGS, optimiser="sgd")
     with pytest.raises(InvalidInput, match="schedule"):
         replace(SETTINGS, schedule="linear")
     with pytest.raises(InvalidInput, match="steps 0"):

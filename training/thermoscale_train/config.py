@@ -21,11 +21,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """One run of the training loop (Adam).
+    """One run of the training loop.
 
     Attributes:
         steps: batches at most. batch: samples in each.
-        learning_rate, weight_decay: of Adam.
+        optimiser: "adam"; or "muon" for matrices and kernels, with Adam for what is left.
+        learning_rate: of Adam; Muon's is a fixed multiple of it.
+        weight_decay: of Adam, added to the gradient, or of Muon, times its learning rate.
         schedule: "cosine" falls to zero over ``steps``; "plateau" halves after two scores without improvement.
         evaluate_every: steps between two scores on the validation data.
         patience: scores without improvement before stopping; 0 never stops.
@@ -33,6 +35,7 @@ class TrainingSettings:
 
     steps: int
     batch: int
+    optimiser: str
     learning_rate: float
     weight_decay: float
     schedule: str
@@ -40,6 +43,8 @@ class TrainingSettings:
     patience: int
 
     def __post_init__(self) -> None:
+        if self.optimiser not in ("adam", "muon"):
+            raise InvalidInput(f"optimiser is {self.optimiser!r}, needed 'adam' or 'muon'")
         if self.schedule not in ("cosine", "plateau"):
             raise InvalidInput(f"schedule is {self.schedule!r}, needed 'cosine' or 'plateau'")
         if min(self.steps, self.batch, self.evaluate_every) < 1:

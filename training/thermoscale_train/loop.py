@@ -1,4 +1,4 @@
-"""The training loop of all three networks: Adam, a schedule, scores in the unit of the quantity, the best weights win.
+"""The training loop of all three networks: an optimiser, a schedule, scores in its own unit, the best weights win.
 
 Batches are functions of the step, never of how often something was drawn before, so a resumed run is the same run.
 """
@@ -12,12 +12,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
 from tqdm import tqdm
 
 from thermoscale_train.checkpoint import load_state, save_state
 from thermoscale_train.config import TrainingSettings
+from thermoscale_train.muon import Muon
 
 State = dict[str, Tensor]
+
+MATRIX_RATE = 8.0
+"""Learning rate of Muon over that of Adam beside it. Chosen for AMUN (training/docs/downscaling.md)."""
 
 OnScore = Callable[[str, int, float], bool]
 """Told (name of the run, step, best score so far) at every evaluation; True ends the run there."""
@@ -66,30 +71,32 @@ def train(
         resume: file that keeps the state of the run; continued if it exists.
         on_score: told every score before the state is kept, so that a run that is continued has told them all.
     """
-    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = _schedule(optimiser, settings)
+    optimisers = _optimisers(network, settings)
+    schedules = [_schedule(optimiser, settings) for optimiser in optimisers]
     done, best = _Progress(), copy.deepcopy(network.state_dict())
     if resume is not None and resume.exists():
-        done, best = _restore(resume, network, optimiser, schedule)
+        done, best = _restore(resume, network, optimisers, schedules)
     bar = tqdm(total=settings.steps, initial=done.step, desc=name, disable=not progress, leave=True)
     while done.step < settings.steps and not _exhausted(done, settings):
-        loss = _step(network, optimiser, loss_at, done.step)
+        loss = _step(network, optimisers, loss_at, done.step)
         done.step += 1
         if settings.schedule == "cosine":
-            schedule.step()
+            for schedule in schedules:
+                schedule.step()
         bar.update()
         if done.step % settings.evaluate_every and done.step != settings.steps:
             continue
         value = _score(network, score)
         if settings.schedule == "plateau":
-            schedule.step(value)
+            for schedule in schedules:
+                schedule.step(value)
         done.history = (*done.history, (done.step, loss, value))
         if value < done.best_score:
             done.best_step, done.best_score, best = done.step, value, copy.deepcopy(network.state_dict())
         bar.set_postfix(loss=f"{loss:.3g}", score=f"{value:.4g}", best=f"{done.best_score:.4g}")
         ended = on_score is not None and on_score(name, done.step, done.best_score)
         if resume is not None:
-            _keep(resume, done, best, network, optimiser, schedule)
+            _keep(resume, done, best, network, optimisers, schedules)
         if ended:
             break
     bar.close()
@@ -98,13 +105,14 @@ def train(
     return Outcome(best, done.best_step, done.best_score, done.history)
 
 
-def _step(network: nn.Module, optimiser: torch.optim.Optimizer, loss_at: Callable[[int], Tensor], step: int) -> float:
+def _step(network: nn.Module, optimisers: list[Optimizer], loss_at: Callable[[int], Tensor], step: int) -> float:
     network.train()
-    optimiser.zero_grad(set_to_none=True)
+    network.zero_grad(set_to_none=True)
     loss = loss_at(step)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    optimiser.step()
+    for optimiser in optimisers:
+        optimiser.step()
     return float(loss.detach())
 
 
@@ -114,7 +122,18 @@ def _score(network: nn.Module, score: Callable[[], float]) -> float:
         return score()
 
 
-def _schedule(optimiser: torch.optim.Optimizer, settings: TrainingSettings) -> Any:
+def _optimisers(network: nn.Module, settings: TrainingSettings) -> list[Optimizer]:
+    """Adam for every weight; or Muon for matrices and kernels, and Adam for what is left."""
+    rate, decay = settings.learning_rate, settings.weight_decay
+    weights = list(network.parameters())
+    if settings.optimiser == "adam":
+        return [Adam(weights, rate, weight_decay=decay)]
+    matrices = [weight for weight in weights if weight.ndim > 1 and len(weight) > 1]
+    others = [weight for weight in weights if weight.ndim <= 1 or len(weight) == 1]
+    return [Muon(matrices, MATRIX_RATE * rate, weight_decay=decay), Adam(others, rate)]
+
+
+def _schedule(optimiser: Optimizer, settings: TrainingSettings) -> Any:
     if settings.schedule == "cosine":
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=2)
@@ -126,7 +145,7 @@ def _exhausted(done: _Progress, settings: TrainingSettings) -> bool:
 
 
 def _keep(
-    path: Path, done: _Progress, best: State, network: nn.Module, optimiser: torch.optim.Optimizer, schedule: Any
+    path: Path, done: _Progress, best: State, network: nn.Module, optimisers: list[Optimizer], schedules: list[Any]
 ) -> None:
     save_state(
         path,
@@ -134,19 +153,20 @@ def _keep(
             "progress": vars(done),
             "best": best,
             "network": network.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "schedule": schedule.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+            "schedules": [schedule.state_dict() for schedule in schedules],
         },
     )
 
 
 def _restore(
-    path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, schedule: Any
+    path: Path, network: nn.Module, optimisers: list[Optimizer], schedules: list[Any]
 ) -> tuple[_Progress, State]:
     stored = load_state(path)
     network.load_state_dict(stored["network"])
-    optimiser.load_state_dict(stored["optimiser"])
-    schedule.load_state_dict(stored["schedule"])
+    for name, parts in (("optimisers", optimisers), ("schedules", schedules)):
+        for part, state in zip(parts, stored[name], strict=True):
+            part.load_state_dict(state)
     progress = dict(stored["progress"])
     progress["history"] = tuple(tuple(row) for row in progress["history"])
     return _Progress(**progress), stored["best"]
