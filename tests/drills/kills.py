@@ -1,0 +1,72 @@
+"""kill -9: of a worker, of the server, of the launcher."""
+
+import signal
+import time
+
+import psutil
+
+from drills.engine import Engine, living, processes_under
+from drills.load import in_flight, steady_load
+from drills.stage import GOAL_IDLE_S, Row, Stage, start_and_wait
+
+
+def worker_killed(stage: Stage) -> Row:
+    """One of two workers of the model whose requests are being computed."""
+
+    def strike(engine: Engine) -> frozenset[int]:
+        pid = engine.workers("amun")[0].pid
+        psutil.Process(pid).kill()
+        return frozenset([pid])
+
+    return stage.fault("worker killed in mid-request", strike)
+
+
+def all_workers_killed(stage: Stage) -> Row:
+    """Every worker of both models at once."""
+
+    def strike(engine: Engine) -> frozenset[int]:
+        pids = frozenset(worker.pid for model in engine.goldens for worker in engine.workers(model))
+        for pid in pids:
+            psutil.Process(pid).kill()
+        return pids
+
+    return stage.fault("all workers killed", strike)
+
+
+def server_killed(stage: Stage) -> Row:
+    """The process that takes the requests: the JVM of TorchServe."""
+
+    def strike(engine: Engine) -> frozenset[int]:
+        pids = frozenset(worker.pid for model in engine.goldens for worker in engine.workers(model))
+        engine.server().kill()
+        return pids
+
+    return stage.fault("server (JVM) killed in mid-request", strike)
+
+
+def launcher_killed(stage: Stage) -> Row:
+    """Nobody restarts the launcher here, so the seconds are those until nothing of it is left; then it starts again."""
+    row = Row("launcher killed in mid-request", stage.name, note="seconds until no process and no file is left")
+    for load in stage.sizes.loads:
+        with stage.own_engine() as engine:
+            with engine.clients() as clients, in_flight(clients, stage.oracle.slow_case, stage.oracle, row.tally):
+                processes = processes_under(engine.launcher())
+                since = time.monotonic()
+                engine.launcher().send_signal(signal.SIGKILL)
+                row.back_s[load] = _seconds_until_clean(engine, processes, since)
+            left = [process.name() for process in living(processes)] + [path.name for path in engine.unpacked()]
+            if left:
+                row.defects.append(f"left behind: {', '.join(sorted(set(left)))}")
+            engine.stop()  # by hand, what the launcher has left
+            start_and_wait(engine)
+            with engine.clients() as clients, steady_load(clients, stage.oracle, row.tally):
+                time.sleep(1.0)
+    return row
+
+
+def _seconds_until_clean(engine: Engine, processes: list[psutil.Process], since: float) -> float | None:
+    while time.monotonic() - since < GOAL_IDLE_S:
+        if not living(processes) and not engine.unpacked():
+            return time.monotonic() - since
+        time.sleep(0.05)
+    return None

@@ -1,0 +1,137 @@
+"""The load generator: send requests, judge what comes back, count."""
+
+import contextlib
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from drills.oracle import Case, Oracle
+from thermoscale.errors import InvalidInput, ThermoscaleError, Unavailable
+
+DEADLINE_S = 20.0
+"""A request without an answer after that is lost."""
+
+_PAUSE_S = 0.1
+
+
+class Client(Protocol):
+    """Either client of :mod:`thermoscale.client`."""
+
+    def predict_bytes(self, model: str, parts: Mapping[str, bytes], *, timeout_s: float) -> bytes:
+        """Send one request."""
+
+
+class Tally:
+    """What became of all requests of one drill; threads may share it.
+
+    Attributes:
+        sent, right, wrong, lost: numbers of requests.
+        errors: class of a right error (with its gRPC status) -> how many.
+        unexpected: the same of errors that the request did not deserve, and their texts.
+    """
+
+    def __init__(self) -> None:
+        self.sent = self.right = self.wrong = self.lost = 0
+        self.errors: Counter[str] = Counter()
+        self.unexpected: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def count_answer(self, is_right: bool) -> None:
+        with self._lock:
+            self.sent += 1
+            self.right += is_right
+            self.wrong += not is_right
+
+    def count_error(self, label: str, is_right: bool) -> None:
+        with self._lock:
+            self.sent += 1
+            (self.errors if is_right else self.unexpected)[label] += 1
+
+    def count_lost(self) -> None:
+        with self._lock:
+            self.sent += 1
+            self.lost += 1
+
+
+def send(client: Client, case: Case, oracle: Oracle, tally: Tally, *, timeout_s: float = DEADLINE_S) -> None:
+    """Send one request and count what came back: Unavailable is right while something is broken, and nothing else."""
+    deserved = oracle.expected_error(case)
+    try:
+        reply = client.predict_bytes(case.model, {"body": case.body}, timeout_s=timeout_s)
+    except ThermoscaleError as error:
+        if is_timeout(error):
+            tally.count_lost()
+        else:
+            tally.count_error(label_of(error), type(error) in (deserved, Unavailable))
+        return
+    try:
+        tally.count_answer(oracle.is_right(case, reply))
+    except InvalidInput:  # no reply of ours, such as an error text with the status of success
+        tally.count_answer(False)
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether the client gave up waiting."""
+    return any(isinstance(link, TimeoutError) or _grpc_code(link) == "DEADLINE_EXCEEDED" for link in _chain(error))
+
+
+def label_of(error: BaseException) -> str:
+    """The class of ``error``, with the gRPC status that it came as."""
+    code = next((code for link in _chain(error) if (code := _grpc_code(link))), None)
+    return f"{type(error).__name__} {code}" if code else type(error).__name__
+
+
+@contextlib.contextmanager
+def steady_load(clients: Mapping[str, Client], oracle: Oracle, tally: Tally) -> Iterator[None]:
+    """Send good requests all the while: one thread for each wire and model, ten requests a second at most."""
+    ended = threading.Event()
+
+    def run(client: Client, cases: Sequence[Case]) -> None:
+        for case in itertools.cycle(cases):
+            if ended.wait(_PAUSE_S):
+                return
+            send(client, case, oracle, tally)
+
+    by_model = {model: [case for case in oracle.cases if case.model == model] for model in ("amun", "iustfm")}
+    pairs = itertools.product(clients.values(), by_model.values())
+    with _running([threading.Thread(target=run, args=pair) for pair in pairs]):
+        try:
+            yield
+        finally:
+            ended.set()
+
+
+@contextlib.contextmanager
+def in_flight(clients: Mapping[str, Client], case: Case, oracle: Oracle, tally: Tally) -> Iterator[None]:
+    """While the block runs, ``case`` is being computed for a caller on each wire."""
+    oracle.expected_error(case)  # computed before, not while the server computes it
+    calls = [threading.Thread(target=send, args=(client, case, oracle, tally)) for client in clients.values()]
+    with _running(calls):
+        time.sleep(0.2)
+        yield
+
+
+@contextlib.contextmanager
+def _running(threads: Sequence[threading.Thread]) -> Iterator[None]:
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.join()
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _grpc_code(error: Any) -> str | None:
+    code = getattr(error, "code", None)
+    return str(code().name) if callable(code) and hasattr(code(), "name") else None
