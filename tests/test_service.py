@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from thermoscale.bundle.golden import GOLDEN_NAME, encode_golden, read_golden
 from thermoscale.bundle.manifest import read_manifest
 from thermoscale.bundle.write import write_bundle
 from thermoscale.client import decode_reply
-from thermoscale.errors import BundleError, InvalidInput, ThermoscaleError, Undetermined
+from thermoscale.errors import BundleError, InvalidInput, ThermoscaleError, Unavailable, Undetermined
 from thermoscale.geo.alignment import window_georeference
 from thermoscale.geo.rasters import Raster, decode_geotiff, encode_geotiff
 from thermoscale.service import Service
@@ -261,6 +262,52 @@ def test_amun_takes_rasters_and_gives_npz_if_asked(amun: Service) -> None:
 def test_an_npz_request_may_ask_for_a_geotiff(iustfm: Service) -> None:
     reply = iustfm.predict_bytes({"body": encode_npz({**iustfm_request(), "reply": "geotiff"})})
     assert decode_geotiff(reply.body, max_pixels=10**6).shape == (48, 64)
+
+
+def test_a_bundle_describes_itself_on_every_wire(amun: Service, iustfm: Service) -> None:
+    for service in (amun, iustfm):
+        for parts in ({"ask": b"description", "request_id": b"r-1"}, {"body": encode_npz({"ask": "description"})}):
+            reply = service.predict_bytes(parts)
+            assert reply.content_type == "application/json"
+            assert json.loads(reply.body) == json.loads(json.dumps(service.describe()))
+        described = service.describe()
+        assert described["digest"] == service.manifest.digest
+        assert described["model"] == described["pipeline"] == service.pipeline
+        assert described["limits"]["max_triples"] == LIMITS.max_triples
+    assert amun.describe()["factors"] == [{"name": "ndvi", "unit": "1", "range": (-2.0, 2.0)}]
+    assert amun.describe()["footprint"] is None
+
+
+def test_a_description_says_where_and_when_a_bundle_answers(iustfm: Service) -> None:
+    described = iustfm.describe()
+    assert described["footprint"]["bounds"] == (500_000.0, 4_995_200.0, 506_400.0, 5_000_000.0)
+    assert described["footprint"]["shape"] == described["grid"]["fine_shape"] == (48, 64)
+    assert described["grid"]["scale_factor"] == 8.0
+    assert described["grid"]["coarse_transform"] == COARSE_TRANSFORM
+    assert described["library_dates"] == list(SERIES.fine_time)
+    for mode in described["modes"]:
+        assert iustfm.predict({**iustfm_request(), "mode": mode})["meta"]["mode"] == mode
+    assert iustfm.predict(iustfm_request())["meta"]["mode"] == described["modes"][0]
+
+
+def test_a_description_is_asked_for_alone_and_by_its_name(iustfm: Service) -> None:
+    with pytest.raises(InvalidInput, match=r"unknown keys .'time'"):
+        iustfm.predict_bytes({"ask": b"description", "time": TIME.encode()})
+    with pytest.raises(InvalidInput, match="ask is 'price', needed 'description'"):
+        iustfm.predict_bytes({"ask": b"price"})
+
+
+def test_an_expired_request_is_not_computed(iustfm: Service) -> None:
+    late, early = {**iustfm_request(), "expires": time.time() - 5}, {**iustfm_request(), "expires": time.time() + 60}
+    for ask in (iustfm.predict, lambda request: iustfm.predict_bytes({"body": encode_npz(request)})):
+        with pytest.raises(Unavailable, match=r"expired 5\.\d s ago"):
+            ask(late)
+        ask(early)
+    parts = {"body": encode_npz(iustfm_request()), "expires": b"12.5"}
+    with pytest.raises(Unavailable, match="expired"):
+        iustfm.predict_bytes(parts)
+    with pytest.raises(InvalidInput, match="expires is 'soon', needed a number"):
+        iustfm.predict_bytes({**parts, "expires": b"soon"})
 
 
 def wrong(change: dict) -> Callable[[dict], dict]:

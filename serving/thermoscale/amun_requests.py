@@ -9,6 +9,7 @@ from thermoscale.answer import Answer
 from thermoscale.arrays import Array, Network, require_keys, require_shape
 from thermoscale.bundle.manifest import Manifest
 from thermoscale.errors import BundleError, InvalidInput
+from thermoscale.factor_ranges import known_bounds
 from thermoscale.fields import read_text, read_texts
 from thermoscale.formats import Georeference
 from thermoscale.geo.alignment import Grid
@@ -48,6 +49,26 @@ class AmunRequests:
             arrays["context"] = pack_context(result["context"])
         facts = {"context_id": result["context_id"]}
         return Answer(arrays, facts, (window.row, window.col), fine_place(grids, config.scale_factor))
+
+    def describe(self) -> dict[str, Any]:
+        """See :class:`thermoscale.answer.Requests`; any place will do."""
+        config = self.pipeline.config
+        return {
+            "footprint": None,
+            "grid": {
+                "scale_factor": config.scale_factor,
+                "fine_shape": None,
+                "coarse_shape": None,
+                "coarse_crs": None,
+                "coarse_transform": None,
+            },
+            "library_dates": [],
+            "factors": [
+                {"name": name, "unit": unit, "range": known_bounds(name, unit)}
+                for name, unit in zip(config.factor_names, config.factor_units, strict=True)
+            ],
+            "modes": [],
+        }
 
     def _context(self, values: Mapping[str, Any]) -> tuple[dict[str, Any] | None, bool]:
         """The context that came with the request, and whether the reply shall hold one."""

@@ -27,3 +27,10 @@ class Requests(Protocol):
     def answer(self, values: Mapping[str, Any], grids: Mapping[str, Grid], limits: Limits) -> Answer:
         """Check the values strictly and predict; ``grids`` are those of the request's GeoTIFFs, by array name."""
         ...
+
+    def describe(self) -> dict[str, Any]:
+        """What this bundle can answer, as JSON: ``footprint``, ``grid``, ``library_dates``, ``factors``, ``modes``.
+
+        The keys are in ``docs/wire-format.md``; what does not apply to the pipeline is None or empty.
+        """
+        ...

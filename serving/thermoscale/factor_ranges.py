@@ -60,7 +60,12 @@ def require_factor(name: str, unit: str, values: FloatArray) -> None:
 
 def bounds_of(name: str, unit: str) -> tuple[float, float]:
     """Least and largest value a factor of this name and unit can have."""
+    return known_bounds(name, unit) or (-_LARGEST_PHYSICAL, _LARGEST_PHYSICAL)
+
+
+def known_bounds(name: str, unit: str) -> tuple[float, float] | None:
+    """The bounds of :data:`FACTOR_RANGES` for a factor of this name and unit, None where it has none there."""
     for known in FACTOR_RANGES:
         if unit == known.unit and name.lower().startswith(known.prefixes):
             return known.low, known.high
-    return -_LARGEST_PHYSICAL, _LARGEST_PHYSICAL
+    return None

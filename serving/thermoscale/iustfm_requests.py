@@ -1,7 +1,7 @@
 """Requests to an I-USTFM bundle: named values in, result arrays out. Keys: FORMATS, ``docs/wire-format.md``."""
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from thermoscale.bundle.manifest import Manifest
 from thermoscale.errors import BundleError, InvalidInput
 from thermoscale.fields import as_array, read_text
 from thermoscale.formats import Georeference, Series, canonical_time
-from thermoscale.geo.alignment import Grid, require_same_grid
+from thermoscale.geo.alignment import Grid, outer_bounds, require_same_grid
 from thermoscale.geo.longitude import centre_longitude, local_time
 from thermoscale.numerics.adaptive_state import ADAPTIVE_NAMES, AdaptiveState
+from thermoscale.numerics.grids import cell_counts
 from thermoscale.numerics.triples import ORDERS, TripleOrder, enumerate_triples
 from thermoscale.pipelines.iustfm import Iustfm, IustfmConfig, Region
 from thermoscale.pipelines.iustfm_coarse import require_suspects
@@ -49,8 +50,10 @@ class IustfmRequests:
     """Values: ``time`` and ``coarse``, or ``time`` and a Series of own scenes; ``window``, ``triples``, ``mode``,
     ``order`` (or ``past_only``), ``min_baseline_k``, ``suspects``."""
 
-    def __init__(self, pipeline: Iustfm, georeference: Mapping[str, Any] | None) -> None:
+    def __init__(self, pipeline: Iustfm, georeference: Mapping[str, Any] | None, modes: Sequence[str]) -> None:
+        """``modes``: those that the bundle has, the default first."""
         self._pipeline = pipeline
+        self._modes = tuple(modes)
         self._grids = _bundle_grids(pipeline.region, georeference)
         self._longitude = centre_longitude(self._grids["fine"]) if self._grids else None
 
@@ -94,6 +97,25 @@ class IustfmRequests:
         fine = self._grids.get("fine")
         place = Georeference(fine.crs, fine.transform) if fine else None
         return Answer({name: result[name] for name in LAYERS}, facts, (window.row, window.col), place)
+
+    def describe(self) -> dict[str, Any]:
+        """See :class:`thermoscale.answer.Requests`; only the bundle's own place will do."""
+        region, grids = self._pipeline.region, self._grids
+        fine, coarse = grids.get("fine"), grids.get("coarse")
+        pixels = cell_counts(region.coarse_index, region.coarse_shape)
+        return {
+            "footprint": None if fine is None else {**asdict(fine), "bounds": outer_bounds(fine)},
+            "grid": {
+                "scale_factor": float(np.sqrt(np.median(pixels[pixels > 0]))),
+                "fine_shape": region.fine_shape,
+                "coarse_shape": region.coarse_shape,
+                "coarse_crs": None if coarse is None else coarse.crs,
+                "coarse_transform": None if coarse is None else coarse.transform,
+            },
+            "library_dates": list(region.library_time),
+            "factors": [],
+            "modes": list(self._modes),
+        }
 
     def _series(self, values: Mapping[str, Any]) -> Series:
         """Own scenes; their link to the coarse grid is the bundle's unless they bring one."""
@@ -152,7 +174,9 @@ def open_iustfm(folder: Path, manifest: Manifest, networks: Mapping[str, Network
         adaptive=_open_adaptive(folder) if config.adaptive else None,
     )
     pipeline.prepare()
-    return IustfmRequests(pipeline, manifest.georeference)
+    have = {"closed_form": True, "rationet": ratio_net is not None, ADAPTIVE: config.adaptive}
+    modes = sorted((mode for mode in have if have[mode]), key=lambda mode: mode != config.mode)
+    return IustfmRequests(pipeline, manifest.georeference, modes)
 
 
 def _open_adaptive(folder: Path) -> AdaptiveState:

@@ -1,17 +1,19 @@
 """One opened bundle that answers requests: the computation that every wire, every CLI and the training side share."""
 
 import io
+import json
 import time
 import uuid
 import zipfile
 from collections.abc import Mapping
 from contextvars import ContextVar
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from thermoscale.amun_requests import CONTEXT_GRAPH, TILE_GRAPH, open_amun
 from thermoscale.answer import Answer, Requests
-from thermoscale.arrays import QUANTITIES, Array, Network
+from thermoscale.arrays import QUANTITIES, Array, Network, require_keys
 from thermoscale.bundle.golden import GOLDEN_NAME, compare_golden, read_golden
 from thermoscale.bundle.manifest import Manifest, read_manifest, verify_files
 from thermoscale.errors import BundleError, InvalidInput, Unavailable, Undetermined
@@ -20,6 +22,7 @@ from thermoscale.formats import Georeference
 from thermoscale.geo.alignment import Grid, window_georeference
 from thermoscale.iustfm_requests import DYNET_GRAPH, RATIO_NET_GRAPH, open_iustfm
 from thermoscale.request_parts import decode_parts
+from thermoscale.request_values import read_number
 from thermoscale.runtime.ort import open_session
 from thermoscale.wire.geotiff import encode_geotiff_reply
 from thermoscale.wire.limits import Limits
@@ -29,7 +32,8 @@ GOLDEN_TOLERANCE_K = 1e-3
 _MAX_REQUEST_ID = 128
 _GRAPHS = {"amun": (TILE_GRAPH, CONTEXT_GRAPH), "iustfm": (DYNET_GRAPH, RATIO_NET_GRAPH)}
 _SKIN = {"lst": "skin temperature, not air temperature", "reflectance": "surface reflectance"}
-_CONTENT_TYPE = {"npz": "application/octet-stream", "geotiff": "image/tiff"}
+_CONTENT_TYPE = {"npz": "application/octet-stream", "geotiff": "image/tiff", "json": "application/json"}
+_DESCRIPTION = "description"
 _NETWORK_S: ContextVar[float] = ContextVar("network_s", default=0.0)
 
 
@@ -107,7 +111,8 @@ class Service:
 
         Args:
             arrays: named values of the pipeline (:mod:`thermoscale.amun_requests`, :mod:`thermoscale.iustfm_requests`)
-                and optionally ``request_id``; a missing or unknown key is an error.
+                and optionally ``request_id`` and ``expires`` (seconds since 1970 UTC: not computed after that); a
+                missing or unknown key is an error.
 
         Returns:
             Result arrays by name, and ``meta``, a dict.
@@ -127,7 +132,8 @@ class Service:
 
         Args:
             parts: ``body`` with an .npz or a GeoTIFF, or named parts (.npz, GeoTIFF or text). ``reply`` (``npz`` or
-                ``geotiff``; default: as the request came) and ``request_id`` may be parts or members of the .npz.
+                ``geotiff``; default: as the request came), ``request_id`` and ``expires`` may be parts or members of
+                the .npz. ``ask`` = ``description`` alone gets :meth:`describe` as JSON.
 
         Raises:
             InvalidInput, Undetermined, Unavailable: as the message says.
@@ -136,6 +142,8 @@ class Service:
         request = decode_parts(parts, self.limits)
         decode_ms = _ms_since(start)
         values, meta = self._begin(request.values)
+        if "ask" in values:
+            return self._description(values)
         answer, timings = self._timed_answer(values, request.grids)
         meta |= {**self._facts(answer), "handler_ms": {"decode_ms": decode_ms, **timings}}
         body = _encode_geotiff(answer, meta, start) if request.reply == "geotiff" else _encode_npz(answer, meta, start)
@@ -145,6 +153,22 @@ class Service:
             )
         return Reply(body, _CONTENT_TYPE[request.reply])
 
+    def describe(self) -> dict[str, Any]:
+        """What this bundle is and what may be asked of it, as JSON; keys: ``docs/wire-format.md``."""
+        manifest = self.manifest
+        return {
+            "model": manifest.pipeline,
+            "version": manifest.version,
+            "digest": manifest.digest,
+            "pipeline": manifest.pipeline,
+            "quantity": manifest.quantity,
+            "unit": QUANTITIES[manifest.quantity].unit,
+            "sky": manifest.sky,
+            "note": _note(manifest),
+            **self._requests.describe(),
+            "limits": asdict(self.limits),
+        }
+
     def golden_request(self) -> bytes:
         """The golden sample's input as an .npz body: whoever gets its answer over a wire has reached a ready model."""
         return encode_npz(self._golden_inputs)
@@ -153,6 +177,8 @@ class Service:
         """The pipeline's own values, and the part of ``meta`` that is known before the work."""
         values = dict(arrays)
         given = values.pop("request_id", None)
+        if "expires" in values:
+            _require_fresh(read_number("expires", values.pop("expires")))
         manifest = self.manifest
         meta = {
             "bundle": manifest.pipeline,
@@ -160,10 +186,16 @@ class Service:
             "digest": manifest.digest,
             "request_id": uuid.uuid4().hex if given is None else _read_request_id(given),
             "unit": QUANTITIES[manifest.quantity].unit,
-            "note": f"{manifest.sky} {_SKIN[manifest.quantity]}",
+            "note": _note(manifest),
             "bias_applied": 0.0,
         }
         return values, meta
+
+    def _description(self, values: Mapping[str, Any]) -> Reply:
+        require_keys("request for a description", values, {"ask"}, set())
+        if read_text("ask", values["ask"]) != _DESCRIPTION:
+            raise InvalidInput(f"ask is {str(values['ask'])!r:.40}, needed {_DESCRIPTION!r}")
+        return Reply(json.dumps(self.describe(), allow_nan=False).encode("ascii"), _CONTENT_TYPE["json"])
 
     def _timed_answer(
         self, values: Mapping[str, Any], grids: Mapping[str, Grid]
@@ -180,6 +212,18 @@ class Service:
     @staticmethod
     def _facts(answer: Answer) -> dict[str, Any]:
         return {"dates_used": [], "context_id": None, "times": {"utc": None, "local": None}, **answer.facts}
+
+
+def _note(manifest: Manifest) -> str:
+    """What the values are."""
+    return f"{manifest.sky} {_SKIN[manifest.quantity]}"
+
+
+def _require_fresh(expires: float) -> None:
+    """Refuse what nobody waits for any more; ``expires`` in seconds since 1970 UTC."""
+    late_s = time.time() - expires
+    if late_s > 0:
+        raise Unavailable(f"the request expired {late_s:.1f} s ago: nothing was computed; send it again with more time")
 
 
 def _read_request_id(value: Any) -> str:

@@ -71,6 +71,12 @@ def window_georeference(georeference: Georeference, row: int, col: int) -> Geore
     return Georeference(georeference.crs, (a, b, a * col + b * row + c, d, e, d * col + e * row + f))
 
 
+def outer_bounds(grid: OnGrid) -> tuple[float, float, float, float]:
+    """Left, bottom, right and top of the grid in its CRS; of its outermost corners, if it is sheared."""
+    corners = _corners(grid)
+    return (*corners.min(axis=1).tolist(), *corners.max(axis=1).tolist())
+
+
 def parse_crs(name: str, crs: str) -> object:
     """The rasterio CRS of the text ``crs``.
 
