@@ -28,6 +28,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rest-port", type=int, default=8080, help="default %(default)s; 0: any free one")
     parser.add_argument("--grpc-port", type=int, default=7070, help="default %(default)s; 0: any free one")
     parser.add_argument("--management-port", type=int, default=8081, help="default %(default)s; 0: any free one")
+    parser.add_argument("--metrics-port", type=int, default=8082, help="default %(default)s; 0: any free one")
     parser.add_argument("--workers", type=int, default=1, help="processes for each archive, default %(default)s")
     parser.add_argument("--log-folder", type=Path, default=Path("logs"), help="default %(default)s")
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds to become ready, default %(default)s")
@@ -43,7 +44,9 @@ def _add_ready(parser: argparse.ArgumentParser) -> None:
 
 def serve(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, which end it with code 0."""
-    ports = free_ports(rest=args.rest_port, grpc=args.grpc_port, management=args.management_port)
+    ports = free_ports(
+        rest=args.rest_port, grpc=args.grpc_port, management=args.management_port, metrics=args.metrics_port
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
     try:
@@ -52,6 +55,7 @@ def serve(args: argparse.Namespace) -> int:
         with server:
             server.wait_ready(args.timeout)
             addresses = {"rest": server.rest_url, "grpc": server.grpc_address, "management": server.management_url}
+            addresses["metrics"] = server.metrics_url
             show(args, addresses, "\n".join(f"{name:10} {address}" for name, address in addresses.items()))
             server.wait()
     except KeyboardInterrupt:

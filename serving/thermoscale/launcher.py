@@ -40,7 +40,7 @@ class TorchServe:
 
     Attributes:
         goldens: model name -> golden sample.
-        rest_url, grpc_address, management_url: where it listens.
+        rest_url, grpc_address, management_url, metrics_url: where it listens.
 
     Raises:
         BundleError: an archive is unreadable, or two hold the same model.
@@ -63,6 +63,7 @@ class TorchServe:
         self.rest_url = f"http://127.0.0.1:{self._ports.rest}"
         self.grpc_address = f"127.0.0.1:{self._ports.grpc}"
         self.management_url = f"http://127.0.0.1:{self._ports.management}"
+        self.metrics_url = f"http://127.0.0.1:{self._ports.metrics}/metrics"
         self._workers, self._heap_mb = workers, heap_mb
         self._log_folder = log_folder.resolve() if log_folder else None
         self._temp: Path | None = None

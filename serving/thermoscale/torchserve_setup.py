@@ -33,18 +33,21 @@ class Ports:
     grpc: int
     management: int
     grpc_management: int
+    metrics: int
     worker: int
 
 
-def free_ports(*, rest: int | None = None, grpc: int | None = None, management: int | None = None) -> Ports:
+def free_ports(
+    *, rest: int | None = None, grpc: int | None = None, management: int | None = None, metrics: int | None = None
+) -> Ports:
     """Ports that are free now; those given are taken as they are."""
     found: list[int] = []
-    while len(found) < 5:
+    while len(found) < 6:
         port = random.choice(PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             found.append(port)
-    return Ports(rest or found[0], grpc or found[1], management or found[2], found[3], found[4])
+    return Ports(rest or found[0], grpc or found[1], management or found[2], found[3], metrics or found[4], found[5])
 
 
 def write_config(folder: Path, archives: Mapping[str, Path], ports: Ports, workers: int) -> Path:
@@ -63,6 +66,8 @@ def write_config(folder: Path, archives: Mapping[str, Path], ports: Ports, worke
         grpc_port=ports.grpc,
         management_port=ports.management,
         grpc_management_port=ports.grpc_management,
+        metrics_port=ports.metrics,
+        metrics_config=resource_folder("config") / "metrics.yaml",
         worker_port=ports.worker,
         workers=workers,
         model_store=store,

@@ -54,7 +54,7 @@ def test_ready_fails_for_a_bundle_that_gives_another_answer(
 
 
 def test_serve_answers_until_sigterm_and_leaves_nothing(archives: Mapping[str, Path], tmp_path: Path) -> None:
-    ports = [f"--{name}-port=0" for name in ("rest", "grpc", "management")]
+    ports = [f"--{name}-port=0" for name in ("rest", "grpc", "management", "metrics")]
     command = [sys.executable, "-m", "thermoscale.cli", "serve", str(archives["amun"]), *ports, "--json"]
     logs = ["--log-folder", str(tmp_path / "logs")]
     with subprocess.Popen([*command, *logs], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as serving:

@@ -89,7 +89,7 @@ def test_the_golden_sample_of_an_archive_is_that_of_its_bundle(
 
 def test_free_ports_are_distinct_and_given_ones_are_kept() -> None:
     ports = free_ports(rest=8080)
-    others = {ports.grpc, ports.management, ports.grpc_management, ports.worker}
+    others = {ports.grpc, ports.management, ports.grpc_management, ports.metrics, ports.worker}
     assert ports.rest == 8080
-    assert len(others) == 4
+    assert len(others) == 5
     assert all(port in PORTS for port in others)
