@@ -19,7 +19,7 @@ from thermoscale.readiness import Golden, Worker, read_golden_of, read_workers, 
 from thermoscale.torchserve_setup import free_ports
 
 START_S = 120.0
-_POLL_S = 0.1
+_POLL_S = 0.2
 
 
 class Engine(Protocol):
@@ -70,20 +70,21 @@ class TorchServeEngine:
     Args:
         archives: one for each model.
         folder: of this server alone, for its logs and its temporary files; kept short, because sockets live in it.
+        output: file for what the launcher prints.
         workers: processes for each model.
     """
 
     name = "torchserve"
 
-    def __init__(self, archives: Sequence[Path], folder: Path, *, workers: int = 2) -> None:
+    def __init__(self, archives: Sequence[Path], folder: Path, output: Path, *, workers: int = 2) -> None:
         self.goldens = {golden.model: golden for golden in map(read_golden_of, archives)}
         self._archives, self._workers = archives, workers
-        self._temp, self._logs = folder / "temp", folder / "logs"
+        self._temp, self._logs, self._output = folder / "temp", folder / "logs", output
         ports = free_ports()
         self.rest_url = f"http://127.0.0.1:{ports.rest}"
         self.grpc_address = f"127.0.0.1:{ports.grpc}"
         self._management = RestClient(f"http://127.0.0.1:{ports.management}")
-        self._ports = {"rest": ports.rest, "grpc": ports.grpc, "management": ports.management}
+        self._ports = {"rest": ports.rest, "grpc": ports.grpc, "management": ports.management, "metrics": ports.metrics}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -92,7 +93,7 @@ class TorchServeEngine:
         ports = [f"--{name}-port={port}" for name, port in self._ports.items()]
         options = [*ports, f"--workers={self._workers}", f"--log-folder={self._logs}", f"--timeout={START_S}"]
         command = [sys.executable, "-m", "thermoscale.cli", "serve", *map(str, self._archives), *options]
-        with self._launcher_log.open("ab") as log:
+        with self._output.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "TMPDIR": str(self._temp)}
             )
@@ -137,15 +138,11 @@ class TorchServeEngine:
             raise Unavailable(f"registering {archive.name}: {status} {reply!r}")
 
     def log(self) -> str:
-        paths = [self._launcher_log, *sorted(self._logs.rglob("*.log"))]
+        paths = [self._output, *sorted(self._logs.rglob("*.log"))]
         return "\n".join(path.read_text("utf-8", "replace") for path in paths if path.exists())
 
     def unpacked(self) -> list[Path]:
         return list(self._temp.iterdir())
-
-    @property
-    def _launcher_log(self) -> Path:
-        return self._logs / "launcher.txt"
 
 
 def processes_under(process: psutil.Process) -> list[psutil.Process]:
@@ -171,6 +168,15 @@ def living(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
             if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
+
+
+def is_running(engine: Engine) -> bool:
+    """Whether its launcher has not ended."""
+    try:
+        engine.launcher()
+    except Unavailable:
+        return False
+    return True
 
 
 def is_ready(engine: Engine, models: Sequence[str] | None = None, gone: frozenset[int] = frozenset()) -> bool:

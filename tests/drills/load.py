@@ -60,7 +60,7 @@ def send(client: Client, case: Case, oracle: Oracle, tally: Tally, *, timeout_s:
     """Send one request and count what came back: Unavailable is right while something is broken, and nothing else."""
     deserved = oracle.expected_error(case)
     try:
-        reply = client.predict_bytes(case.model, {"body": case.body}, timeout_s=timeout_s)
+        reply = client.predict_bytes(case.model, case.parts, timeout_s=timeout_s)
     except ThermoscaleError as error:
         if is_timeout(error):
             tally.count_lost()

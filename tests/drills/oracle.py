@@ -17,10 +17,16 @@ from thermoscale.wire.npz import encode_npz
 
 @dataclass(frozen=True)
 class Case:
-    """One request: the model it is for, and its body."""
+    """One request: the model it is for, its body, and whether it is sent as a form of several parts."""
 
     model: str
     body: bytes = field(repr=False)
+    as_form: bool = False
+
+    @property
+    def parts(self) -> dict[str, bytes]:
+        """What the clients send."""
+        return {"body": self.body, **({"request_id": b"drill"} if self.as_form else {})}
 
 
 class Oracle:
@@ -76,7 +82,7 @@ class Oracle:
         with self._lock:  # the answers of one bundle are computed once, and by one thread
             if key not in self._known:
                 try:
-                    body = self._services[case.model, version].predict_bytes({"body": case.body}).body
+                    body = self._services[case.model, version].predict_bytes(case.parts).body
                     self._known[key] = decode_reply(body)
                 except ThermoscaleError as error:
                     self._known[key] = error

@@ -125,10 +125,13 @@ class Stage:
         start_and_wait(self._shared)
         return self._shared
 
-    def new_engine(self, archives: Sequence[Path] | None = None, folder: Path | None = None, workers: int = 2) -> Engine:
+    def new_engine(
+        self, archives: Sequence[Path] | None = None, folder: Path | None = None, workers: int = 2
+    ) -> Engine:
         """A server that nothing else uses, not started."""
         folder = folder or Path(tempfile.mkdtemp(prefix="e", dir=self.folder))
-        return ENGINES[self.name](archives or self.archives, folder, workers=workers)
+        output = self.folder / f"{folder.name}.txt"
+        return ENGINES[self.name](archives or self.archives, folder, output, workers=workers)
 
     @contextlib.contextmanager
     def own_engine(self, folder: Path | None = None, workers: int = 2) -> Iterator[Engine]:

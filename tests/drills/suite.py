@@ -1,24 +1,32 @@
 """All drills by name."""
 
+import traceback
 from collections.abc import Callable
 
-from drills import crowds, kills
+from drills import bodies, crowds, folders, golden, kills, leavers
 from drills.stage import Row, Stage
-from thermoscale.errors import Unavailable
 
 DRILLS: dict[str, Callable[[Stage], Row]] = {
     "worker": kills.worker_killed,
     "workers": kills.all_workers_killed,
     "server": kills.server_killed,
     "launcher": kills.launcher_killed,
+    "rest-bodies": bodies.malformed_rest,
+    "grpc-bodies": bodies.malformed_grpc,
+    "hangups": leavers.hangups,
+    "cancels": leavers.cancels,
     "clients": crowds.many_clients,
     "queue": crowds.full_queue,
+    "disk": folders.disk_full,
+    "store": folders.store_removed,
+    "golden": golden.broken_golden,
 }
 
 
 def run_drill(name: str, stage: Stage) -> Row:
-    """One drill; a server that does not even start is a defect of the drill, not the end of the suite."""
+    """One drill; whatever ends it early is a defect of its row, not the end of the suite."""
     try:
         return DRILLS[name](stage)
-    except Unavailable as error:
-        return Row(name, stage.name, defects=[str(error)])
+    except Exception as error:
+        traceback.print_exc()
+        return Row(name, stage.name, defects=[f"{type(error).__name__}: {error}"])

@@ -7,7 +7,7 @@ _COLUMNS = ("drill", "sent", "right", "right errors", "wrong", "lost", "back idl
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table of :meth:`drills.stage.Row.to_json`; seconds until back, worker deaths that were not part of the drill."""
+    """A table of :meth:`drills.stage.Row.to_json`; deaths are of workers that no drill has killed."""
     lines = [_COLUMNS, ("---",) * len(_COLUMNS), *map(_cells, rows)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
@@ -20,7 +20,9 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     seconds = [_seconds(row["back_s"], load) for load in ("idle", "load")]
     deaths = "" if row["worker_deaths"] is None else str(row["worker_deaths"])
     counts = [str(row[name]) for name in ("sent", "right")] + [errors] + [str(row[name]) for name in ("wrong", "lost")]
-    remarks = "; ".join(["passed" if row["passed"] else "FAILED", *undeserved, *row["defects"], *filter(None, [row["note"]])])
+    remarks = "; ".join(
+        ["passed" if row["passed"] else "FAILED", *undeserved, *row["defects"], *filter(None, [row["note"]])]
+    )
     return (row["drill"], *counts, *seconds, deaths, remarks)
 
 

@@ -1,0 +1,98 @@
+"""Malformed requests: nobody but their sender may notice them."""
+
+import time
+from collections import Counter
+from itertools import cycle, islice
+
+import numpy as np
+
+from drills.engine import Engine, seconds_until_ready
+from drills.load import Tally, send
+from drills.malformed import malformed_cases
+from drills.oracle import Case
+from drills.sockets import dribble, grpc_outcome, http_outcome, post_head, raw_predictions, serialized
+from drills.stage import Row, Stage, watched_workers
+
+_SEED = 20
+_RAW_SHARE = 10
+"""One in so many is broken below the body: in the heads of HTTP, or in the message of gRPC."""
+
+_HTTP_REFUSALS = ("400", "404", "405", "408", "411", "413", "414", "415", "431", "501", "closed", "silent")
+"""``silent``: TorchServe alone waits on for a body of negative length; see docs/operations.md."""
+
+_GRPC_REFUSALS = (
+    "INVALID_ARGUMENT",
+    "RESOURCE_EXHAUSTED",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "CANCELLED",
+    "UNKNOWN",
+    "UNAVAILABLE",
+)
+"""UNAVAILABLE: a connection whose metadata are too large is closed."""
+
+
+def malformed_rest(stage: Stage) -> Row:
+    """Over REST."""
+    return _malformed(stage, "rest")
+
+
+def malformed_grpc(stage: Stage) -> Row:
+    """Over gRPC."""
+    return _malformed(stage, "grpc")
+
+
+def _malformed(stage: Stage, wire: str) -> Row:
+    count = stage.sizes.bodies
+    raw = count // _RAW_SHARE
+    row, engine = Row(f"{count} malformed requests, {wire}", stage.name), stage.engine()
+    with watched_workers(engine, row):
+        with engine.clients() as clients:
+            for case in malformed_cases(stage.oracle.cases, count - raw, _SEED):
+                send(clients[wire], case, stage.oracle, row.tally)
+        {"rest": _raw_http, "grpc": _raw_grpc}[wire](engine, stage.oracle.cases[0], raw, row.tally)
+        row.back_s["idle"] = seconds_until_ready(engine, time.monotonic(), patience_s=30.0)
+    if row.worker_deaths:
+        row.defects.append(f"{row.worker_deaths} workers died")
+    return row
+
+
+def _raw_http(engine: Engine, good: Case, count: int, tally: Tally) -> None:
+    """Heads that are huge, wrong or never end."""
+    model, body = good.model, good.body
+    requests = {
+        "a header of 100 kB": post_head(model, len(body), "X-Long: " + "a" * 100_000) + body,
+        "10,000 headers": post_head(model, len(body), *(f"X-{number}: b" for number in range(10_000))) + body,
+        "a path of 100 kB": b"POST /predictions/" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        "a negative length": post_head(model, -5) + body,
+        "a length that is no number": post_head(model, "many") + body,
+        "a length of 9 EB": post_head(model, 9 * 10**18) + body,
+        "no HTTP": np.random.default_rng(_SEED).bytes(500) + b"\r\n\r\n",
+        "a broken chunk": post_head(model, 0, "Transfer-Encoding: chunked") + b"zz\r\n" + body,
+        "a form without end": post_head(model, 9, "Content-Type: multipart/form-data; boundary=b") + b"--b\r\nabc",
+    }
+    for name, request in islice(cycle(requests.items()), count):
+        outcome = http_outcome(engine.rest_url, request)
+        tally.count_error(
+            f"{outcome}" if outcome in _HTTP_REFUSALS else f"{outcome} for {name}", outcome in _HTTP_REFUSALS
+        )
+    slow = http_outcome(engine.rest_url, dribble(post_head(model, len(body)) + body, 40))
+    tally.count_error(f"{slow} for a slow body", False) if slow != "200" else tally.count_answer(True)
+
+
+def _raw_grpc(engine: Engine, good: Case, count: int, tally: Tally) -> None:
+    """Messages that are none, and metadata that are too many."""
+    rng, whole = np.random.default_rng(_SEED), serialized(good.model, good.body)
+    outcomes: Counter[str] = Counter()
+    with raw_predictions(engine.grpc_address) as call:
+        for number in range(count):
+            if number % 3 == 0:
+                outcome = grpc_outcome(call, whole[: int(rng.integers(1, len(whole)))])
+            elif number % 3 == 1:
+                outcome = grpc_outcome(call, rng.bytes(int(rng.integers(1, 5000))))
+            else:
+                outcome = grpc_outcome(call, whole, metadata=[("x-long", "a" * 100_000)])
+            outcomes[outcome] += 1
+    for outcome, number in outcomes.items():
+        for _ in range(number):
+            tally.count_error(outcome, outcome in _GRPC_REFUSALS)
