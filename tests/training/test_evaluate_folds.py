@@ -16,7 +16,8 @@ from thermoscale.testing.worlds import make_pairs
 from thermoscale_train.cli import main
 from thermoscale_train.config import AmunSettings, ForestSettings, load_forest_settings
 from thermoscale_train.data.folds import Folds, spatial_folds
-from thermoscale_train.downscaling_models import FITTED, DownscalingSettings
+from thermoscale_train.data.simulated import simulate_coarse
+from thermoscale_train.downscaling_models import FITTED, DownscalingSettings, coarse_sigma
 from thermoscale_train.evaluate_amun import METHODS, evaluate_amun
 from thermoscale_train.scoring import load_schema
 from thermoscale_train.strata import Strata
@@ -59,6 +60,20 @@ def test_amun_is_judged_by_its_spread_too(judged: dict) -> None:
     assert 0.0 <= means["amun"]["spread_coverage"] <= 1.0
     assert means["amun"]["crps"] < means["amun"]["mae"] * 1.2
     assert means["random_forest"]["spread_coverage"] is None
+
+
+def test_the_noise_of_the_coarse_image_decides_how_far_amun_is_closed(
+    world: Pairs, folds: Folds, fitted: DownscalingSettings
+) -> None:
+    exact = evaluate_amun(world, folds=folds, fitted=fitted, methods=("amun", "amun_closed"), experiment="simulated")[
+        "methods"
+    ]
+    assert exact["amun_closed"]["closure"] < 1e-3 < exact["amun"]["closure"]
+    clean = simulate_coarse(world)
+    assert coarse_sigma(clean) < 1e-3
+    noise = np.random.default_rng(0).normal(0.0, 0.7, clean.coarse.shape).astype(np.float32)
+    biased = clean.coarse + noise + np.arange(len(clean), dtype=np.float32)[:, None, None]
+    assert coarse_sigma(replace(clean, coarse=biased)) == pytest.approx(0.7, rel=0.1)
 
 
 def test_what_a_scene_is_never_changes_what_is_fitted_for_its_own_fold(

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thermoscale.arrays import FloatArray
+from thermoscale.arrays import FloatArray, IntArray
 from thermoscale.formats import Pairs
+from thermoscale.numerics.closure import closure_residual, correct_closure
 from thermoscale.numerics.grids import regular_index
 from thermoscale.pipelines.amun import Amun
 from thermoscale_train.baselines.random_forest import Forest, fit_forest
@@ -33,7 +34,8 @@ Method = Callable[[int], Downscaled]
 """Row of a scene to its prediction."""
 
 FORESTS = ("random_forest", "random_forest_residual")
-FITTED = (*FORESTS, "amun")
+AMUN_CLOSED = "amun_closed"
+FITTED = (*FORESTS, "amun", AMUN_CLOSED)
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,13 @@ def fit_methods(
     if set(FORESTS) & set(methods):
         fitted = fit_forest(train, settings.forest, seed=seed)
         found |= {name: _of_forest(fitted, pairs, residual=name != FORESTS[0]) for name in FORESTS if name in methods}
-    if "amun" in methods:
+    if {"amun", AMUN_CLOSED} & set(methods):
         valid = pairs.subset(turn.valid)
         state = None if work is None else _state_file(work, train, valid, settings.amun, seed)
         checkpoint = fit_amun(train, valid, settings.amun, seed=seed, progress=progress, resume=state)
-        found["amun"] = of_checkpoint(checkpoint, pairs)
+        amun = of_checkpoint(checkpoint, pairs)
+        both = {"amun": amun, AMUN_CLOSED: _closed(amun, pairs, coarse_sigma(train))}
+        found |= {name: method for name, method in both.items() if name in methods}
     return found
 
 
@@ -101,10 +105,33 @@ def of_checkpoint(checkpoint: AmunCheckpoint, pairs: Pairs) -> Method:
     return predict
 
 
+def coarse_sigma(train: Pairs) -> float:
+    """1-sigma error of a coarse pixel, K: of cell means of the truth, the scene's bias apart."""
+    assert train.fine is not None
+    index = _index(train)
+    residuals = [closure_residual(fine, coarse, index) for fine, coarse in zip(train.fine, train.coarse, strict=True)]
+    return float(np.sqrt(np.mean([np.nanvar(residual) for residual in residuals])))
+
+
+def _closed(method: Method, pairs: Pairs, sigma_k: float) -> Method:
+    """``method`` with its closure residual corrected, by the share that the noise of the coarse image leaves."""
+    index = _index(pairs)
+
+    def predict(row: int) -> Downscaled:
+        lst, spread = method(row)
+        return Downscaled(correct_closure(lst, pairs.coarse[row], index, sigma_k=sigma_k), spread)
+
+    return predict
+
+
 def _of_forest(forest: Forest, pairs: Pairs, *, residual: bool) -> Method:
-    index = regular_index((pairs.coarse.shape[1], pairs.coarse.shape[2]), pairs.fine_shape)
+    index = _index(pairs)
     answer = forest.predict_with_residual if residual else forest.predict
     return lambda row: Downscaled(answer(pairs.coarse[row], _factors(pairs, row), index))
+
+
+def _index(pairs: Pairs) -> IntArray:
+    return regular_index((pairs.coarse.shape[1], pairs.coarse.shape[2]), pairs.fine_shape)
 
 
 def _factors(pairs: Pairs, row: int) -> FloatArray | None:

@@ -62,4 +62,5 @@ def orthogonal(matrix: Tensor) -> Tensor:
     for _ in range(_ROUNDS):
         factor = a * one + b * gram + c * gram @ gram
         rounds, gram = factor @ rounds, factor @ gram @ factor
-    return rounds @ unit
+    levelled: Tensor = rounds @ unit
+    return levelled
