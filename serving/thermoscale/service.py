@@ -127,24 +127,30 @@ class Service:
         timings |= {"decode_ms": 0.0, "encode_ms": 0.0, "total_ms": _ms_since(start)}
         return {**answer.arrays, "meta": {**meta, "handler_ms": timings}}
 
-    def predict_bytes(self, parts: Mapping[str, bytes]) -> Reply:
+    def predict_bytes(self, parts: Mapping[str, bytes], observed: dict[str, Any] | None = None) -> Reply:
         """Answer one request from the wire.
 
         Args:
             parts: ``body`` with an .npz or a GeoTIFF, or named parts (.npz, GeoTIFF or text). ``reply`` (``npz`` or
                 ``geotiff``; default: as the request came), ``request_id`` and ``expires`` may be parts or members of
                 the .npz. ``ask`` = ``description`` alone gets :meth:`describe` as JSON.
+            observed: filled as the work goes on, also when it fails, for logs and metrics: the request's ``values``,
+                its ``meta``, the answer's ``arrays``.
 
         Raises:
             InvalidInput, Undetermined, Unavailable: as the message says.
         """
         start = time.perf_counter()
+        observed = {} if observed is None else observed
         request = decode_parts(parts, self.limits)
         decode_ms = _ms_since(start)
+        observed["values"] = request.values
         values, meta = self._begin(request.values)
+        observed["meta"] = meta
         if "ask" in values:
             return self._description(values)
         answer, timings = self._timed_answer(values, request.grids)
+        observed["arrays"] = answer.arrays
         meta |= {**self._facts(answer), "handler_ms": {"decode_ms": decode_ms, **timings}}
         body = _encode_geotiff(answer, meta, start) if request.reply == "geotiff" else _encode_npz(answer, meta, start)
         if len(body) > self.limits.max_body_bytes:

@@ -12,11 +12,13 @@ Learned by measuring TorchServe 0.12:
 
 import logging
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thermoscale.errors import BundleError, InvalidInput
+from thermoscale.torchserve_report import Report
 from thermoscale.wire.status import INTERNAL, status_of
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ NEVER_READY = "thermoscale is never ready:"
 
 BUNDLE_FOLDER = "bundle"
 """Where an archive holds its bundle."""
+
+INTERNAL_TEXT = "internal error {}; the trace is in the server's log under this id"
+"""All that a caller learns of an error that nobody raised on purpose."""
 
 _MAX_MESSAGE = 1000
 _FORM = "application/x-www-form-urlencoded"
@@ -47,9 +52,11 @@ class BundleHandler:
             BundleError: the bundle is broken, or not for this handler, or the code is not the archive's own.
         """
         logging.getLogger().setLevel(logging.WARNING)  # TorchServe logs two lines for every request
+        logging.getLogger("ts.service").setLevel(logging.CRITICAL)  # and thirty for every refusal, which we log in one
         archive = Path(context.system_properties["model_dir"])
         try:
             self._service = self._open(archive)
+            self._report = Report(self.pipeline, self._service.manifest.version)
         except Exception as error:
             _log.error("%s %s %s %s: %s", NEVER_READY, self.pipeline, archive, type(error).__name__, one_line(error))
             raise
@@ -65,11 +72,16 @@ class BundleHandler:
         """
         from ts.utils.util import PredictionException
 
+        start, server_id = time.perf_counter(), context.get_request_id(0)
+        observed: dict[str, Any] = {"values": data[0]}
         try:
-            reply = self._service.predict_bytes(_parts_of(data[0], context.get_all_request_header(0)))
+            parts = _parts_of(data[0], context.get_all_request_header(0))
+            reply = self._service.predict_bytes(parts, observed)
+            self._report.answered(observed, _ms_since(start))
         except Exception as error:
             status = status_of(error)
-            text = "internal error; the trace is in the server's log" if status == INTERNAL else one_line(error)
+            text = INTERNAL_TEXT.format(server_id) if status == INTERNAL else one_line(error)
+            self._report.failed(error, text, observed["values"], server_id, _ms_since(start))
             raise PredictionException(text, status.http) from error
         context.set_response_content_type(0, reply.content_type)
         return [reply.body]
@@ -110,6 +122,10 @@ def _parts_of(row: Mapping[str, Any], headers: Mapping[str, Any]) -> dict[str, b
 
 def _is_form(headers: Mapping[str, Any]) -> bool:
     return any(name.lower() == "content-type" and _FORM in str(text).lower() for name, text in headers.items())
+
+
+def _ms_since(start: float) -> float:
+    return (time.perf_counter() - start) * 1000.0
 
 
 def _require_own_code(archive: Path) -> None:

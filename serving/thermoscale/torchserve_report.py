@@ -1,0 +1,80 @@
+"""What a worker tells about each request on its standard output: metrics of all, one log record of each that failed.
+
+A record is one JSON object in one line, without headers, keys or bodies, that ``config/log4j2.xml`` knows by its
+beginning.
+"""
+
+import json
+import sys
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from thermoscale.torchserve_metrics import DESCRIBED, INTERNAL, OK, metric_lines, outcome_of, stage_seconds
+
+EVENT = "request_failed"
+
+_MAX_ID = 128
+_MAX_TEXT = 300
+_MAX_TRACE = 8000
+
+
+class Report:
+    """Writes the metrics and records of one model's version."""
+
+    def __init__(self, model: str, version: str) -> None:
+        self._model, self._version = model, version
+
+    def answered(self, observed: Mapping[str, Any], total_ms: float) -> None:
+        """Count an answer; a description has neither stages nor drift.
+
+        Args:
+            observed: of ``Service.predict_bytes``.
+        """
+        if "arrays" not in observed:
+            self._write(metric_lines(self._model, self._version, DESCRIBED))
+            return
+        from thermoscale.drift import drift_of  # here and not above: see BundleHandler._open
+
+        seconds = stage_seconds(observed["meta"]["handler_ms"], total_ms)
+        drift = drift_of(observed["values"], observed["arrays"])
+        self._write(metric_lines(self._model, self._version, OK, seconds, drift))
+
+    def failed(self, error: Exception, text: str, values: Mapping[str, Any], server_id: str, total_ms: float) -> None:
+        """Record and count a failure; only an error that nobody raised on purpose brings its trace.
+
+        Args:
+            text: what the caller is told; the record holds its first 300 characters.
+            values: of the request as far as it got, for its ``request_id``.
+            server_id: TorchServe's id of the request, in the reply's header ``x-request-id`` over REST.
+        """
+        outcome = outcome_of(error)
+        record: dict[str, Any] = {
+            "event": EVENT,
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "model": self._model,
+            "version": self._version,
+            "request_id": _request_id(values),
+            "server_id": server_id,
+            "outcome": outcome,
+            "total_ms": round(total_ms, 3),
+            "text": text[:_MAX_TEXT],
+        }
+        if outcome == INTERNAL:
+            record["trace"] = "".join(traceback.format_exception(error))[-_MAX_TRACE:]
+        self._write(json.dumps(record) + "\n" + metric_lines(self._model, self._version, outcome))
+
+    @staticmethod
+    def _write(lines: str) -> None:
+        sys.stdout.write(lines)
+        sys.stdout.flush()
+
+
+def _request_id(values: Mapping[str, Any]) -> str | None:
+    """The caller's own, however far the request got."""
+    given = values.get("request_id")
+    if given is None:
+        return None
+    text = given.decode("utf-8", "replace") if isinstance(given, bytes | bytearray) else str(given)
+    return text[:_MAX_ID]
