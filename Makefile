@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench serve
+.PHONY: demo test check bench drill serve
 
 demo: .venv/installed
 	$(BIN)/thermoscale-train demo
@@ -21,6 +21,9 @@ bench: .venv/installed
 	$(BIN)/python tests/benchmarks/bench_iustfm.py
 	$(BIN)/python tests/benchmarks/bench_mosaic.py
 	$(BIN)/python tests/benchmarks/bench_amun.py --threads 1
+
+drill: .venv/installed
+	PYTHONPATH=tests $(BIN)/python -m drills
 
 serve: .venv/installed
 	$(BIN)/thermoscale serve model_store/*.mar
