@@ -164,14 +164,22 @@ class Front:
     def _wait_answer(self) -> None:
         """A request without a key is refused for that reason only where the keys file can be read."""
         assert self._process is not None
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while (status := self._ask()) is None:
+        deadline, status = time.monotonic() + _START_TIMEOUT_S, None
+        while status is None:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise Unavailable(f"nginx does not answer on port {self._port}: {self._last_error()}")
             time.sleep(_POLL_S)
+            if self._holds_port():
+                status = self._ask()
         if status != 401:
             who = worker_user() or "nginx"
             raise Unavailable(f"{who} cannot read {self._keys}, needed read permission: {self._last_error()}")
+
+    def _holds_port(self) -> bool:
+        """nginx writes its process id once it has the port; until then another server may answer there."""
+        assert self._temp is not None
+        file = self._temp / "nginx.pid"
+        return file.exists() and file.read_text("ascii").strip() == str(self.pid)
 
     def _ask(self) -> int | None:
         """Status of a request without a key; None while there is no answer."""
@@ -193,7 +201,7 @@ class Front:
 
     def _last_error(self) -> str:
         lines = (self._logs / "front-error.log").read_text("utf-8", "replace").splitlines()
-        return lines[-1] if lines else "its log is empty"
+        return "; ".join(lines[-3:]) or "its log is empty"
 
     def _watch(self) -> None:
         """Until :meth:`stop`: start nginx again should it end, keep its logs small."""
