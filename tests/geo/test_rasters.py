@@ -106,6 +106,25 @@ def test_a_large_raster_is_cut_into_tiles_that_gis_programs_read_in_part(tmp_pat
     np.testing.assert_array_equal(read_raster(tmp_path / "a.tif").values, scene(300, 310).values)
 
 
+def test_codes_keep_every_value_within_half_a_step_and_zeros_of_counts():
+    values = np.random.default_rng(0).uniform(200, 350, (2, 20, 30)).astype(np.float32)
+    values[1] = np.rint(values[1]) - 200
+    values[0, 3, 4], values[1, 0, 0] = np.nan, 0
+    body = encode_geotiff(Raster(values, UTM, scene().transform, ("lst", "flags")), steps=(0.01, 1.0))
+    got = decode(body)
+    np.testing.assert_allclose(got.values[0], values[0], atol=0.00502)
+    np.testing.assert_array_equal(got.values[1], values[1])
+    with rasterio.MemoryFile(body) as memory, memory.open() as dataset:
+        assert dataset.dtypes == ("uint16", "uint16")
+        assert (dataset.scales, dataset.offsets, dataset.nodata) == ((0.01, 1.0), (0.0, 0.0), 65535)
+
+
+@pytest.mark.parametrize("value", [-0.01, 655.36, np.inf])
+def test_a_value_that_is_no_code_is_refused_and_named(value):
+    with pytest.raises(InvalidInput, match=r"lst holds .*: ask for float32"):
+        encode_geotiff(Raster(np.full((1, 2, 2), value, np.float32), UTM, scene().transform, ("lst",)), steps=(0.01,))
+
+
 @given(st.integers(0, 1000))
 @settings(deadline=None, max_examples=40)
 def test_a_truncated_file_is_refused(cut):

@@ -1,7 +1,7 @@
-"""GeoTIFF in and out: float32 bands with NaN for no data, names, tags, CRS and transform."""
+"""GeoTIFF in and out: bands with NaN for no data, names, tags, CRS and transform."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,20 +9,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thermoscale.arrays import FloatArray
+from thermoscale.arrays import Array, FloatArray
 from thermoscale.errors import InvalidInput, ThermoscaleError
 from thermoscale.formats import Georeference, Transform
 from thermoscale.geo.alignment import Grid, parse_crs
 from thermoscale.geo.atomic import write_atomically
+from thermoscale.geo.cog import encode_cog
 from thermoscale.geo.fill import require_no_fill
 from thermoscale.geo.gdal import georeference_checked_by_us, load_rasterio
 from thermoscale.geo.tiff_scan import require_whole_tiff
 
 NO_CRS = ""
+NO_CODE = 65535
+"""Nodata of a file that holds uint16 codes: 0 would make missing values of flags and counts that are 0."""
+
 IDENTITY: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 _MAX_PIXELS_OF_A_FILE = 2**31
 _MAX_BANDS = 4096
-_BLOCK_PX = 256
+_BLOCK_PX = 256  # blocks up to this side are taken from files with fewer pixels
 _BYTES_OF_A_PIXEL = 4  # float32, whatever the file holds
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")  # TIFF and BigTIFF, both byte orders
 _GDAL_TAGS = {"AREA_OR_POINT"}  # about the file, not from its author
@@ -130,20 +134,25 @@ def decode_geotiff(
         raise InvalidInput(f"{name} of {len(body)} bytes is not a complete GeoTIFF: {error}") from error
 
 
-def encode_geotiff(raster: Raster) -> bytes:
-    """The bytes of a GeoTIFF: float32, deflate, nodata NaN, tiles of 256 pixels where the grid is that large.
+def encode_geotiff(raster: Raster, *, steps: Sequence[float] | None = None) -> bytes:
+    """The bytes of a COG (:mod:`thermoscale.geo.cog`), float32 with nodata NaN unless there are ``steps``.
+
+    Args:
+        steps: value per code of each band: the file holds uint16 codes, the scale tag, and nodata 65535.
 
     Raises:
-        InvalidInput: the CRS is not understood.
-        Unavailable: rasterio is missing.
+        InvalidInput: the CRS is not understood, or a value is no code from 0 to 65534.
+        Unavailable: rasterio is missing, or GDAL fails.
     """
-    rasterio = load_rasterio()
-    with georeference_checked_by_us(), rasterio.MemoryFile() as memory:
-        with memory.open(driver="GTiff", **_profile(raster)) as dataset:
-            dataset.write(raster.values.astype(np.float32, copy=False))
-            dataset.descriptions = raster.names
-            dataset.update_tags(**raster.tags)
-        return bytes(memory.read())
+    values: Array = raster.values.astype(np.float32, copy=False) if steps is None else _codes(raster, steps)
+
+    def annotate(dataset: Any) -> None:
+        dataset.descriptions = raster.names
+        dataset.update_tags(**raster.tags)
+        if steps is not None:
+            dataset.scales, dataset.offsets = tuple(steps), (0.0,) * len(steps)
+
+    return encode_cog(values, {"nodata": np.nan if steps is None else NO_CODE, **_place(raster)}, annotate)
 
 
 def write_raster(path: Path, raster: Raster) -> None:
@@ -158,17 +167,26 @@ def write_raster(path: Path, raster: Raster) -> None:
         stream.write(body)
 
 
-def _profile(raster: Raster) -> dict[str, Any]:
-    """What rasterio needs to create the file."""
-    count, height, width = raster.values.shape
-    profile: dict[str, Any] = {"count": count, "height": height, "width": width, "dtype": "float32"}
-    profile |= {"nodata": np.nan, "compress": "deflate", "predictor": 3, "interleave": "band"}
-    if min(height, width) >= _BLOCK_PX:
-        profile |= {"tiled": True, "blockxsize": _BLOCK_PX, "blockysize": _BLOCK_PX}
-    if raster.crs != NO_CRS:
-        affine = load_rasterio().Affine(*raster.transform)
-        profile |= {"crs": parse_crs("the raster", raster.crs), "transform": affine}
-    return profile
+def _place(raster: Raster) -> dict[str, Any]:
+    """CRS and transform as rasterio needs them to create the file."""
+    if raster.crs == NO_CRS:
+        return {}
+    return {"crs": parse_crs("the raster", raster.crs), "transform": load_rasterio().Affine(*raster.transform)}
+
+
+def _codes(raster: Raster, steps: Sequence[float]) -> npt.NDArray[np.uint16]:
+    codes = np.full(raster.values.shape, NO_CODE, np.uint16)
+    for name, step, band, out in zip(raster.names, steps, raster.values, codes, strict=True):
+        scaled = np.rint(band / step)
+        valid = ~np.isnan(scaled)
+        outside = valid & ~((scaled >= 0) & (scaled < NO_CODE))
+        if outside.any():
+            raise InvalidInput(
+                f"{name} holds {band[outside][0]:g}, uint16 codes of {step:g} hold 0 to {(NO_CODE - 1) * step:g}: "
+                "ask for float32"
+            )
+        np.copyto(out, scaled, where=valid, casting="unsafe")
+    return codes
 
 
 def _read(name: str, dataset: Any, georeferenced: bool) -> Raster:
