@@ -4,9 +4,11 @@ import argparse
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from thermoscale.cli_front import add_front_options, front_of
 from thermoscale.cli_parts import add_verb, show
 from thermoscale.client import GrpcClient, RestClient
 from thermoscale.errors import Unavailable
@@ -32,6 +34,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes for each archive, default %(default)s")
     parser.add_argument("--log-folder", type=Path, default=Path("logs"), help="default %(default)s")
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds to become ready, default %(default)s")
+    add_front_options(parser)
 
 
 def _add_ready(parser: argparse.ArgumentParser) -> None:
@@ -51,13 +54,17 @@ def serve(args: argparse.Namespace) -> int:
         signal.signal(number, _interrupt)
     try:
         server = TorchServe(args.archives, workers=args.workers, ports=ports, log_folder=args.log_folder)
+        front = front_of(args, server)
         print(f"starting TorchServe, log in {args.log_folder} ...", file=sys.stderr, flush=True)
         with server:
             server.wait_ready(args.timeout)
             addresses = {"rest": server.rest_url, "grpc": server.grpc_address, "management": server.management_url}
             addresses["metrics"] = server.metrics_url
-            show(args, addresses, "\n".join(f"{name:10} {address}" for name, address in addresses.items()))
-            server.wait()
+            with front or nullcontext():
+                if front:
+                    addresses["public"] = front.url
+                show(args, addresses, "\n".join(f"{name:10} {address}" for name, address in addresses.items()))
+                server.wait()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     return 0
