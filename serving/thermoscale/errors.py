@@ -12,7 +12,13 @@ The status codes of both wires are in :mod:`thermoscale.wire.status`.
 
 
 class ThermoscaleError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose.
+
+    Attributes:
+        request_id: of the request that failed, where a client raises it.
+    """
+
+    request_id: str | None = None
 
 
 class InvalidInput(ThermoscaleError):
@@ -28,4 +34,12 @@ class BundleError(ThermoscaleError):
 
 
 class Unavailable(ThermoscaleError):
-    """A resource is missing for now; the same request may succeed later."""
+    """A resource is missing for now; the same request may succeed later.
+
+    Attributes:
+        retry_after_s: seconds after which a client finds it worth sending again; None: it does not.
+        may_have_begun: the server may have worked on it, and may have come to harm by it.
+    """
+
+    retry_after_s: float | None = None
+    may_have_begun = False
