@@ -35,6 +35,8 @@ INTERNAL_TEXT = "internal error {}; the trace is in the server's log under this 
 
 _MAX_MESSAGE = 1000
 _FORM = "application/x-www-form-urlencoded"
+_FRONT_ID = "x-thermoscale-request-id"
+_MAX_ID = 128
 _PART_NAME = re.compile(r"[a-z_]{1,64}", re.ASCII)
 
 _log = logging.getLogger(__name__)
@@ -73,15 +75,15 @@ class BundleHandler:
         from ts.utils.util import PredictionException
 
         start, server_id = time.perf_counter(), context.get_request_id(0)
-        observed: dict[str, Any] = {"values": data[0]}
+        headers, observed = context.get_all_request_header(0), dict[str, Any](values=data[0])
         try:
-            parts = _parts_of(data[0], context.get_all_request_header(0))
-            reply = self._service.predict_bytes(parts, observed)
+            reply = self._service.predict_bytes(_parts_of(data[0], headers), observed)
             self._report.answered(observed, _ms_since(start))
         except Exception as error:
             status = status_of(error)
             text = INTERNAL_TEXT.format(server_id) if status == INTERNAL else one_line(error)
-            self._report.failed(error, text, observed["values"], server_id, _ms_since(start))
+            request_id = _request_id(observed["values"], headers)
+            self._report.failed(error, text, request_id, server_id, _ms_since(start))
             raise PredictionException(text, status.http) from error
         context.set_response_content_type(0, reply.content_type)
         return [reply.body]
@@ -121,7 +123,19 @@ def _parts_of(row: Mapping[str, Any], headers: Mapping[str, Any]) -> dict[str, b
 
 
 def _is_form(headers: Mapping[str, Any]) -> bool:
-    return any(name.lower() == "content-type" and _FORM in str(text).lower() for name, text in headers.items())
+    return _FORM in (_header(headers, "content-type") or "").lower()
+
+
+def _request_id(values: Mapping[str, Any], headers: Mapping[str, Any]) -> str | None:
+    """The caller's own, however far the request got; over REST the front passes on that of the header."""
+    given = values.get("request_id", _header(headers, _FRONT_ID))
+    if isinstance(given, bytes | bytearray):
+        given = given.decode("utf-8", "replace")
+    return None if given is None else str(given)[:_MAX_ID]
+
+
+def _header(headers: Mapping[str, Any], wanted: str) -> str | None:
+    return next((str(text) for name, text in headers.items() if name.lower() == wanted), None)
 
 
 def _ms_since(start: float) -> float:

@@ -15,7 +15,6 @@ from thermoscale.torchserve_metrics import DESCRIBED, INTERNAL, OK, metric_lines
 
 EVENT = "request_failed"
 
-_MAX_ID = 128
 _MAX_TEXT = 300
 _MAX_TRACE = 8000
 
@@ -41,12 +40,12 @@ class Report:
         drift = drift_of(observed["values"], observed["arrays"])
         self._write(metric_lines(self._model, self._version, OK, seconds, drift))
 
-    def failed(self, error: Exception, text: str, values: Mapping[str, Any], server_id: str, total_ms: float) -> None:
+    def failed(self, error: Exception, text: str, request_id: str | None, server_id: str, total_ms: float) -> None:
         """Record and count a failure; only an error that nobody raised on purpose brings its trace.
 
         Args:
             text: what the caller is told; the record holds its first 300 characters.
-            values: of the request as far as it got, for its ``request_id``.
+            request_id: the caller's own, if there is one.
             server_id: TorchServe's id of the request, in the reply's header ``x-request-id`` over REST.
         """
         outcome = outcome_of(error)
@@ -55,7 +54,7 @@ class Report:
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "model": self._model,
             "version": self._version,
-            "request_id": _request_id(values),
+            "request_id": request_id,
             "server_id": server_id,
             "outcome": outcome,
             "total_ms": round(total_ms, 3),
@@ -69,12 +68,3 @@ class Report:
     def _write(lines: str) -> None:
         sys.stdout.write(lines)
         sys.stdout.flush()
-
-
-def _request_id(values: Mapping[str, Any]) -> str | None:
-    """The caller's own, however far the request got."""
-    given = values.get("request_id")
-    if given is None:
-        return None
-    text = given.decode("utf-8", "replace") if isinstance(given, bytes | bytearray) else str(given)
-    return text[:_MAX_ID]

@@ -1,16 +1,19 @@
 """One real TorchServe with both tiny bundles for the whole session, and the same bundles opened in this process."""
 
 import importlib.util
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torchserve.breakable import breakable
 
-from thermoscale import Service, open_bundle
+from thermoscale import Service, open_bundle, torchserve_setup
 from thermoscale.client import GrpcClient, RestClient
 from thermoscale.launcher import TorchServe
 from thermoscale.release.mar import pack
+from thermoscale.resources import resource_folder
 from thermoscale.testing.bundles import write_tiny_amun, write_tiny_iustfm
 
 Call = Callable[..., Any]
@@ -60,3 +63,20 @@ def clients(server: TorchServe) -> Iterator[dict[str, RestClient | GrpcClient]]:
     """Wire -> client of the running server."""
     with GrpcClient(server.grpc_address) as grpc_client:
         yield {"rest": RestClient(server.rest_url), "grpc": grpc_client}
+
+
+@pytest.fixture(scope="session")
+def breakable_server(
+    archives: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[TorchServe, Path]]:
+    """A server of its own for one model that obeys orders, with logs of 4 x 20 KB, and its log folder."""
+    folder = tmp_path_factory.mktemp("breakable")
+    small = folder / "config"
+    shutil.copytree(resource_folder("config"), small)
+    log_config = small / "log4j2.xml"
+    log_config.write_text(log_config.read_text().replace(">10 MB<", ">20 KB<"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torchserve_setup, "resource_folder", lambda _: small)
+        with TorchServe([breakable(archives["amun"], folder / "amun.mar")], log_folder=folder / "logs") as running:
+            running.wait_ready()
+            yield running, folder / "logs"

@@ -1,5 +1,6 @@
 """The handler's own decisions, without a server around it."""
 
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,9 +28,11 @@ class Answering:
     def __init__(self, outcome: Reply | Exception) -> None:
         self.outcome = outcome
         self.seen: list[Mapping[str, bytes]] = []
+        self.observed: dict[str, Any] = {}
 
     def predict_bytes(self, parts: Mapping[str, bytes], observed: dict[str, Any]) -> Reply:
         self.seen.append(parts)
+        observed |= self.observed
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
@@ -54,7 +57,7 @@ class Context:
         return self.headers[index]
 
     def get_request_id(self, index: int) -> str:
-        return "5f0c2a9b"
+        return ["5f0c2a9b"][index]
 
     def set_response_content_type(self, index: int, value: str) -> None:
         self.content_types[index] = value
@@ -66,6 +69,23 @@ def failure(
     with pytest.raises(PredictionException) as caught:
         handler_with(outcome)[0].handle([parts or {"body": bytearray(b"PK")}], Context(headers=headers))
     return caught.value
+
+
+@pytest.mark.parametrize(
+    ("part", "headers", "logged"),
+    [
+        (bytearray(b"mine"), {"X-Thermoscale-Request-Id": "the front's"}, "mine"),
+        (None, {"X-Thermoscale-Request-Id": "the front's"}, "the front's"),
+        (bytearray(b"\xff" + b"a" * 5000), {}, "\ufffd" + "a" * 127),
+        (None, {}, None),
+    ],
+)
+def test_a_failure_is_logged_under_the_callers_id(
+    capsys: pytest.CaptureFixture[str], part: bytearray | None, headers: Mapping[str, str], logged: str | None
+) -> None:
+    failure(InvalidInput("no"), {"body": bytearray(b"PK")} | ({"request_id": part} if part else {}), headers)
+    record = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert (record["request_id"], record["server_id"]) == (logged, "5f0c2a9b")
 
 
 @given(st.text(max_size=3000))
@@ -87,6 +107,21 @@ def test_parts_reach_the_service_as_bytes_and_the_reply_goes_out_as_it_is() -> N
     assert handler.handle([{"body": bytearray(b"PK"), "time": "2020-01-01"}], context) == [b"II*"]
     assert service.seen == [{"body": b"PK", "time": b"2020-01-01"}]
     assert context.content_types == {0: "image/tiff"}
+
+
+def test_an_answer_is_counted_with_its_stages(capsys: pytest.CaptureFixture[str]) -> None:
+    handler, service = handler_with(Reply(b"PK", "application/octet-stream"))
+    stages = {"decode_ms": 1.0, "network_ms": 2.0, "assemble_ms": 3.0, "encode_ms": 4.0}
+    service.observed = {"values": {}, "meta": {"handler_ms": stages}, "arrays": {}}
+    handler.handle([{"body": bytearray(b"PK")}], Context())
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[2].split("|")[0] for line in lines[:2]] == ["outcome:ok", "stage:decode"]
+
+
+def test_a_description_is_counted_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    handler_with(Reply(b"{}", "application/json"))[0].handle([{"ask": bytearray(b"description")}], Context())
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "outcome:described" in line
 
 
 @pytest.mark.parametrize(("kind", "code"), [(InvalidInput, 400), (Undetermined, 422), (Unavailable, 503)])

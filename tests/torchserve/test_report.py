@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from hypothesis import given
@@ -80,14 +79,14 @@ def test_an_outcome_is_a_class_of_errors_never_its_text(error: Exception, outcom
     assert outcome_of(error) == outcome
 
 
-def failed(capsys: pytest.CaptureFixture[str], error: Exception, text: str, values: Any) -> tuple[dict[str, Any], str]:
-    Report("amun", "0.1.0").failed(error, text, values, "server-id", 12.3456)
+def failed(capsys: pytest.CaptureFixture[str], error: Exception, text: str) -> tuple[dict[str, Any], str]:
+    Report("amun", "0.1.0").failed(error, text, "mine", "server-id", 12.3456)
     record, metrics = capsys.readouterr().out.split("\n", 1)
     return json.loads(record), metrics
 
 
 def test_a_failure_is_one_record_and_one_count(capsys: pytest.CaptureFixture[str]) -> None:
-    record, metrics = failed(capsys, InvalidInput("no"), "coarse is empty", {"request_id": np.array("mine")})
+    record, metrics = failed(capsys, InvalidInput("no"), "coarse is empty")
     assert record.pop("time").endswith("+00:00")
     assert record == {
         "event": EVENT, "model": "amun", "version": "0.1.0", "request_id": "mine", "server_id": "server-id",
@@ -101,9 +100,8 @@ def test_only_an_unknown_error_brings_its_trace(capsys: pytest.CaptureFixture[st
     try:
         raise ZeroDivisionError("by zero")
     except ZeroDivisionError as error:
-        record, _ = failed(capsys, error, "internal error", {})
+        record, _ = failed(capsys, error, "internal error")
     assert "test_only_an_unknown_error" in record["trace"]
-    assert record["request_id"] is None
 
 
 @given(st.text(), st.text(), st.text(max_size=300))
@@ -111,7 +109,7 @@ def test_nothing_that_a_caller_sends_makes_a_second_line(text: str, request_id: 
     lines: list[str] = []
     report = Report("amun", "0.1.0")
     report._write = lines.append  # type: ignore[method-assign]
-    report.failed(KeyError(message), text, {"request_id": request_id.encode("utf-8", "replace")}, "server-id", 1.0)
+    report.failed(KeyError(message), text, request_id, "server-id", 1.0)
     record, metric = lines[0].rstrip("\n").split("\n")
     assert record.isascii()
     assert record.startswith('{"event": ')
