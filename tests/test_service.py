@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thermoscale import open_bundle
+from thermoscale.amun_requests import LAYERS as AMUN_LAYERS
 from thermoscale.bundle.golden import GOLDEN_NAME, encode_golden, read_golden
 from thermoscale.bundle.manifest import read_manifest
 from thermoscale.bundle.write import write_bundle
@@ -19,6 +20,9 @@ from thermoscale.client import decode_reply
 from thermoscale.errors import BundleError, InvalidInput, ThermoscaleError, Unavailable, Undetermined
 from thermoscale.geo.alignment import window_georeference
 from thermoscale.geo.rasters import Raster, decode_geotiff, encode_geotiff
+from thermoscale.iustfm_requests import _SECONDS_PER_PIXEL_AND_TRIPLE
+from thermoscale.iustfm_requests import LAYERS as IUSTFM_LAYERS
+from thermoscale.request_values import require_short_work
 from thermoscale.service import Service
 from thermoscale.testing.bundles import (
     linear_series,
@@ -31,6 +35,7 @@ from thermoscale.testing.bundles import (
 from thermoscale.wire.geotiff import decode_geotiff_reply
 from thermoscale.wire.limits import Limits
 from thermoscale.wire.npz import decode_npz, encode_npz, json_of
+from thermoscale.wire.reply_form import ReplyForm
 
 LIMITS = Limits()
 SERIES = linear_series()
@@ -246,6 +251,45 @@ def test_a_windows_geotiff_lies_where_the_window_lies(iustfm: Service) -> None:
     assert out.transform == window_georeference(whole.georeference, 8, 16).transform
 
 
+def test_a_geotiff_of_codes_is_rounded_to_a_hundredth_and_says_so(iustfm: Service) -> None:
+    parts = {"coarse": raster(COARSE), "time": TIME.encode()}
+    exact = decode_reply(iustfm.predict_bytes(parts).body)
+    codes = iustfm.predict_bytes({**parts, "encoding": b"uint16"})
+    rounded = decode_reply(codes.body)
+    assert (exact["meta"]["encoding"], exact["meta"]["rounded_to"]) == ("float32", None)
+    assert (rounded["meta"]["encoding"], rounded["meta"]["rounded_to"]) == ("uint16", 0.01)
+    for name in ("lst", "spread_k", "iqr_k"):
+        np.testing.assert_allclose(rounded[name], exact[name], atol=0.00502)
+    for name in ("n_triples", "flags"):
+        np.testing.assert_array_equal(rounded[name], exact[name])
+        assert rounded[name].dtype == np.uint8
+    with pytest.raises(InvalidInput, match="only a GeoTIFF has"):
+        iustfm.predict_bytes({"body": encode_npz(iustfm_request()), "encoding": b"uint16"})
+    with pytest.raises(InvalidInput, match="encoding is 'int8', needed one of"):
+        iustfm.predict_bytes({**parts, "encoding": b"int8"})
+
+
+def test_a_request_may_name_files_where_that_is_allowed(
+    iustfm_folder: Path, iustfm: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "coarse.tif").write_bytes(raster(COARSE))
+    (tmp_path / "body.npz").write_bytes(encode_npz(iustfm_request()))
+    named = {"coarse_file": str(tmp_path / "coarse.tif").encode(), "time": TIME.encode()}
+    with pytest.raises(InvalidInput, match=r"reads none: send its bytes as coarse .*THERMOSCALE_FILE_ROOTS"):
+        iustfm.predict_bytes(named)
+    monkeypatch.setenv("THERMOSCALE_FILE_ROOTS", str(tmp_path))
+    service = open_bundle(iustfm_folder)
+    reply = service.predict_bytes(named)
+    assert reply.content_type == "image/tiff"
+    whole = service.predict_bytes({"body_file": str(tmp_path / "body.npz").encode()})
+    expected = iustfm.predict(iustfm_request())["lst"]
+    for body in (reply.body, whole.body):
+        np.testing.assert_allclose(decode_reply(body)["lst"], expected, atol=1e-4)
+    monkeypatch.setenv("THERMOSCALE_FILE_ROOTS", "data")
+    with pytest.raises(InvalidInput, match="THERMOSCALE_FILE_ROOTS names 'data', needed absolute"):
+        open_bundle(iustfm_folder)
+
+
 def test_amun_takes_rasters_and_gives_npz_if_asked(amun: Service) -> None:
     request = amun_request()
     fine = (200.0, 0.0, 500_000.0, 0.0, -200.0, 5_000_000.0)
@@ -426,12 +470,70 @@ def test_work_that_is_too_large_is_refused_before_it_begins(amun_folder: Path, i
         service.limits = Limits(max_pixels=100)
         with pytest.raises(InvalidInput, match="pixels"):
             service.predict(request)
-        service.limits = Limits(max_body_bytes=1000)
-        with pytest.raises(InvalidInput, match="ask for a window"):
-            service.predict(request)
+        body = encode_npz(request)
+        for reply in (b"npz", b"geotiff"):
+            service.limits = Limits(max_reply_bytes=1000)
+            with pytest.raises(InvalidInput, match=r"could have \d+ bytes, at most 1000 .* a window, or for reply"):
+                service.predict_bytes({"body": body, "reply": reply})
+        assert service.predict(request)["lst"].size > 1000  # in memory there is no reply
     service.limits = Limits(max_triples=2)
     with pytest.raises(InvalidInput, match="6 triples, at most 2"):
         service.predict(iustfm_request())
+
+
+def test_a_window_of_a_scene_whose_reply_is_too_large_is_answered(amun_folder: Path) -> None:
+    request = amun_request()
+    large = ReplyForm("npz", "float32").largest_bytes(48, 64, AMUN_LAYERS)
+    service = open_bundle(amun_folder, limits=Limits(max_reply_bytes=large - 1))
+    with pytest.raises(InvalidInput, match=f"could have {large} bytes, at most {large - 1} are"):
+        service.predict_bytes({"body": encode_npz(request)})
+    assert service.predict_bytes({"body": encode_npz({**request, "window": [0, 0, 47, 64]})}).body
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sampled_from(["npz", "float32", "uint16"]), st.integers(1, 48), st.integers(1, 64))
+def test_no_reply_is_larger_than_predicted(iustfm: Service, amun: Service, form: str, height: int, width: int) -> None:
+    wanted = {"reply": "npz"} if form == "npz" else {"reply": "geotiff", "encoding": form}
+    predicted = ReplyForm(wanted["reply"], wanted.get("encoding", "float32"))
+    for service, request, layers in ((iustfm, iustfm_request(), IUSTFM_LAYERS), (amun, amun_request(), AMUN_LAYERS)):
+        body = service.predict_bytes({"body": encode_npz({**request, **wanted, "window": [0, 0, height, width]})}).body
+        assert len(body) <= predicted.largest_bytes(height, width, layers)
+
+
+def test_work_that_would_take_too_long_is_refused_on_the_wire(amun_folder: Path, iustfm_folder: Path) -> None:
+    amun, iustfm = open_bundle(amun_folder), open_bundle(iustfm_folder)
+    amun.requests._tile_network.fastest_s = 1000.0  # type: ignore[attr-defined]
+    with pytest.raises(InvalidInput, match=r"would take about \d+000 s, at most 100 s are allowed: ask for a window"):
+        amun.predict_bytes({"body": encode_npz(amun_request())})
+    iustfm.limits = Limits(max_pixels=10**9, max_reply_bytes=10**12)
+    with pytest.raises(InvalidInput, match="would take about 369 s"):
+        require_short_work(48 * 64 * 6e6 * _SECONDS_PER_PIXEL_AND_TRIPLE, ReplyForm("npz", "float32"), iustfm.limits)
+
+
+def test_a_request_is_stopped_between_two_tiles_when_its_time_is_over(amun_folder: Path) -> None:
+    service = open_bundle(amun_folder)
+    network = service.requests._tile_network  # type: ignore[attr-defined]
+    calls = []
+
+    def slow(arrays: dict) -> dict:
+        calls.append(1)
+        time.sleep(0.3)
+        return answer(arrays)
+
+    answer, network._network = network._network, slow
+    with pytest.raises(Unavailable, match=r"stopped after 0\.\d s of work: the time for this request is over"):
+        service.predict({**amun_request(), "expires": time.time() + 0.2})
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("where", ["decode_parts", "encode_reply"])
+def test_want_of_memory_anywhere_is_unavailable(where: str, iustfm: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(f"thermoscale.service.{where}", fail)
+    with pytest.raises(Unavailable, match="not enough memory"):
+        iustfm.predict_bytes({"body": encode_npz(iustfm_request())})
 
 
 @pytest.mark.parametrize("name", ["amun.onnx", "golden.npz", "manifest.json"])

@@ -6,20 +6,30 @@ from typing import Any
 import numpy as np
 
 from thermoscale.answer import Answer
-from thermoscale.arrays import Array, Network, require_keys, require_shape
+from thermoscale.arrays import Array, require_keys, require_shape
 from thermoscale.bundle.manifest import Manifest
 from thermoscale.errors import BundleError, InvalidInput
 from thermoscale.factor_ranges import known_bounds
 from thermoscale.fields import read_text, read_texts
 from thermoscale.formats import Georeference
 from thermoscale.geo.alignment import Grid
+from thermoscale.numerics.tiling import tile_windows
 from thermoscale.pipelines.amun import Amun, AmunConfig, pack_context, unpack_context
 from thermoscale.pipelines.windows import require_window
-from thermoscale.request_values import is_text, read_image, read_window, require_small
+from thermoscale.request_values import (
+    is_text,
+    read_image,
+    read_window,
+    require_few_pixels,
+    require_short_work,
+    require_small_reply,
+)
+from thermoscale.runtime.timed import TimedNetwork
 from thermoscale.wire.limits import Limits
+from thermoscale.wire.reply_form import ReplyForm
 
 TILE_GRAPH, CONTEXT_GRAPH = "amun.onnx", "amun_context.onnx"
-_REPLY_BYTES_PER_PIXEL = 8
+LAYERS = {"lst": np.float32, "spread_k": np.float32, "flags": np.uint8}
 _RETURN_CONTEXT = "return"
 
 
@@ -27,10 +37,14 @@ class AmunRequests:
     """Values: ``coarse``; ``factors`` if the bundle has any, ``factor_names`` to give them in another order;
     ``window``; ``context``, the vector of an earlier reply, or the text ``return`` to get one."""
 
-    def __init__(self, pipeline: Amun) -> None:
+    def __init__(self, pipeline: Amun, tile_network: TimedNetwork) -> None:
+        """``tile_network`` is the one that ``pipeline`` asks for every tile."""
         self.pipeline = pipeline
+        self._tile_network = tile_network
 
-    def answer(self, values: Mapping[str, Any], grids: Mapping[str, Grid], limits: Limits) -> Answer:
+    def answer(
+        self, values: Mapping[str, Any], grids: Mapping[str, Grid], limits: Limits, form: ReplyForm | None
+    ) -> Answer:
         """See :class:`thermoscale.answer.Requests`."""
         config = self.pipeline.config
         factor_keys = {"factors"} if config.factor_names else set[str]()
@@ -39,11 +53,14 @@ class AmunRequests:
         coarse = read_image("coarse", values["coarse"])
         require_shape("coarse", coarse, ("h", "w"))
         height, width = coarse.shape[0] * config.scale_factor, coarse.shape[1] * config.scale_factor
-        require_small(height, width, _REPLY_BYTES_PER_PIXEL, limits)
+        require_few_pixels(height, width, limits)
         window = require_window(read_window(values["window"]) if "window" in values else None, (height, width))
+        require_small_reply(window.height, window.width, LAYERS, form, limits)
+        tiles = tile_windows((window.height, window.width), config.tile_grid, origin=window[:2])
+        require_short_work(len(tiles) * self._tile_network.fastest_s, form, limits)
         context, wanted = self._context(values)
         result = self.pipeline.predict(coarse, self._factors(values), window=window, context=context)
-        arrays = {name: np.asarray(result[name]) for name in ("lst", "spread_k", "flags")}
+        arrays = {name: np.asarray(result[name]) for name in LAYERS}
         arrays["closure"] = np.asarray(result["closure"], np.float32)
         if wanted:
             arrays["context"] = pack_context(result["context"])
@@ -97,7 +114,7 @@ class AmunRequests:
         return factors[[given.index(name) for name in names]]
 
 
-def open_amun(manifest: Manifest, networks: Mapping[str, Network]) -> AmunRequests:
+def open_amun(manifest: Manifest, networks: Mapping[str, TimedNetwork]) -> AmunRequests:
     """The pipeline of a bundle whose graphs are ``networks``, by file name.
 
     Raises:
@@ -107,7 +124,7 @@ def open_amun(manifest: Manifest, networks: Mapping[str, Network]) -> AmunReques
     if missing:
         raise BundleError(f"amun bundle {manifest.version} lacks the graphs {missing}")
     config = AmunConfig.from_json(manifest.config)
-    return AmunRequests(Amun(config, networks[CONTEXT_GRAPH], networks[TILE_GRAPH]))
+    return AmunRequests(Amun(config, networks[CONTEXT_GRAPH], networks[TILE_GRAPH]), networks[TILE_GRAPH])
 
 
 def fine_place(grids: Mapping[str, Grid], scale_factor: int) -> Georeference | None:

@@ -7,6 +7,7 @@ from thermoscale.arrays import Array
 from thermoscale.formats import Georeference
 from thermoscale.geo.alignment import Grid
 from thermoscale.wire.limits import Limits
+from thermoscale.wire.reply_form import ReplyForm
 
 
 class Answer(NamedTuple):
@@ -24,8 +25,15 @@ class Answer(NamedTuple):
 class Requests(Protocol):
     """One bundle's pipeline, reached with the named values of a request."""
 
-    def answer(self, values: Mapping[str, Any], grids: Mapping[str, Grid], limits: Limits) -> Answer:
-        """Check the values strictly and predict; ``grids`` are those of the request's GeoTIFFs, by array name."""
+    def answer(
+        self, values: Mapping[str, Any], grids: Mapping[str, Grid], limits: Limits, form: ReplyForm | None
+    ) -> Answer:
+        """Check the values strictly, then the size of work and reply, then predict.
+
+        Args:
+            grids: of the request's GeoTIFFs, by array name.
+            form: of a reply on the wire; None: it stays in memory, and the caller may wait for it.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:

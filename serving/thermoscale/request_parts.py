@@ -6,29 +6,32 @@ from typing import Any, NamedTuple
 from thermoscale.errors import InvalidInput
 from thermoscale.geo.alignment import Grid
 from thermoscale.geo.rasters import is_geotiff
+from thermoscale.wire.file_parts import FileRoots
 from thermoscale.wire.geotiff import decode_geotiff_request
 from thermoscale.wire.limits import InflatedBudget, Limits
 from thermoscale.wire.npz import decode_npz
+from thermoscale.wire.reply_form import ReplyForm, take_reply_form
 
-FORMATS = ("npz", "geotiff")
 _ZIP = b"PK"
 _MAX_TEXT_BYTES = 1 << 16
 
 
 class Request(NamedTuple):
-    """A decoded request: named values, the grids of its GeoTIFFs, and the format the reply shall have."""
+    """A decoded request: named values, the grids of its GeoTIFFs, and the form the reply shall have."""
 
     values: dict[str, Any]
     grids: dict[str, Grid]
-    reply: str
+    form: ReplyForm
 
 
-def decode_parts(parts: Mapping[str, bytes], limits: Limits) -> Request:
-    """Decode every part by what its bytes are; their number and what they inflate to together are limited.
+def decode_parts(parts: Mapping[str, bytes], limits: Limits, files: FileRoots | None = None) -> Request:
+    """Decode every part by what its bytes are; their number, size and what they inflate to together are limited.
 
     Args:
         parts: ``body`` holds an .npz of everything, or a GeoTIFF that is ``coarse``. Any other name holds an .npz whose
             arrays join the request, a GeoTIFF that is the array of that name, or the text of that name.
+            ``<name>_file`` holds the path of a file with the bytes of ``<name>``.
+        files: folders whose files may be named; None: no files are read.
 
     Raises:
         InvalidInput: nothing there, damaged, too many, too large, or a name given twice.
@@ -39,6 +42,12 @@ def decode_parts(parts: Mapping[str, bytes], limits: Limits) -> Request:
         )
     if len(parts) > limits.max_parts:
         raise InvalidInput(f"the request has {len(parts)} parts, at most {limits.max_parts} are allowed")
+    size = sum(map(len, parts.values()))
+    if size > limits.max_body_bytes:
+        raise InvalidInput(
+            f"the request has {size} bytes, at most {limits.max_body_bytes} are allowed: send a part of it"
+        )
+    parts = (files or FileRoots()).read_parts(parts, limits)
     budget = InflatedBudget(limits)
     rasters: dict[str, bytes] = {}
     for name, part in parts.items():
@@ -56,10 +65,7 @@ def decode_parts(parts: Mapping[str, bytes], limits: Limits) -> Request:
             decoded.arrays.pop("time", None)  # a part of its own outranks the raster's tag
         _join(values, decoded.arrays)
         grids = decoded.grids
-    reply = str(values.pop("reply", "geotiff" if rasters else "npz"))
-    if reply not in FORMATS:
-        raise InvalidInput(f"reply is {reply!r:.40}, needed one of {list(FORMATS)}")
-    return Request(values, grids, reply)
+    return Request(values, grids, take_reply_form(values, "geotiff" if rasters else "npz"))
 
 
 def _is_npz(name: str, part: bytes) -> bool:

@@ -3,14 +3,17 @@
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from thermoscale.arrays import Array
 from thermoscale.errors import InvalidInput
 from thermoscale.fields import as_array, read_numbers, read_text
 from thermoscale.wire.limits import Limits
+from thermoscale.wire.reply_form import ReplyForm
 
 _NUMBERS = re.compile(r"\[?\s*(-?\d{1,9}(?:\s*,\s*-?\d{1,9})*)\s*\]?", re.ASCII)
 _YES_NO = {"true": True, "1": True, "false": False, "0": False}
@@ -83,20 +86,34 @@ def read_image(name: str, value: Any) -> Array:
     return as_array(name, value)
 
 
-def require_small(height: int, width: int, bytes_per_pixel: int, limits: Limits) -> None:
-    """Check the size of the work and of the reply before either exists.
-
-    Raises:
-        InvalidInput: too many fine pixels, or a reply that would be larger than a body may be.
-    """
-    pixels = height * width
-    if pixels > limits.max_pixels:
+def require_few_pixels(height: int, width: int, limits: Limits) -> None:
+    """Check the number of fine pixels before an array of them exists."""
+    if height * width > limits.max_pixels:
         raise InvalidInput(
-            f"the fine grid of this request has {height} x {width} = {pixels} pixels, "
+            f"the fine grid of this request has {height} x {width} = {height * width} pixels, "
             f"at most {limits.max_pixels} are allowed: send a smaller part"
         )
-    if pixels * bytes_per_pixel > limits.max_body_bytes:
+
+
+def require_small_reply(
+    height: int, width: int, layers: Mapping[str, npt.DTypeLike], form: ReplyForm | None, limits: Limits
+) -> None:
+    """Check the size that a reply can have on the wire before it is computed; ``form`` None: it stays in memory."""
+    if form is None:
+        return
+    largest = form.largest_bytes(height, width, layers)
+    if largest > limits.max_reply_bytes:
+        smaller = "" if form == ReplyForm("geotiff", "uint16") else ", or for reply = geotiff with encoding = uint16"
         raise InvalidInput(
-            f"the reply would have about {pixels * bytes_per_pixel} bytes, at most {limits.max_body_bytes} are "
-            "allowed: ask for a window"
+            f"the reply of {height} x {width} pixels could have {largest} bytes, at most {limits.max_reply_bytes} are "
+            f"allowed: ask for a window{smaller}"
+        )
+
+
+def require_short_work(seconds: float, form: ReplyForm | None, limits: Limits) -> None:
+    """Check the time that a request from the wire would take at best; ``form`` None: the caller may wait."""
+    if form is not None and seconds > limits.max_seconds:
+        raise InvalidInput(
+            f"the work on this request would take about {seconds:.0f} s, at most {limits.max_seconds} s are allowed: "
+            "ask for a window"
         )

@@ -64,7 +64,8 @@ def test_a_reply_keeps_values_gaps_numbers_meta_and_place():
     assert got["flags"].dtype == np.uint8
     assert got["closure"] == 0.25
     assert np.isnan(got["n"])
-    assert json.loads(str(got["meta"])) == {"unit": "K", "left_out": ["k"], "georeferenced": True}
+    said = {"unit": "K", "left_out": ["k"], "georeferenced": True, "encoding": "float32", "rounded_to": None}
+    assert json.loads(str(got["meta"])) == said
     raster = decode_geotiff(body, max_pixels=10_000)
     assert raster.names == ("lst", "flags")
     assert (raster.crs, raster.transform) == (FINE.crs, FINE.transform)

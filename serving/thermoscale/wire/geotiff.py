@@ -68,14 +68,22 @@ def decode_geotiff_request(
     return GeotiffRequest(arrays, {name: raster.grid for name, raster in rasters.items()})
 
 
-def encode_geotiff_reply(result: Mapping[str, Any], georeference: Georeference | None) -> bytes:
-    """The reply as one GeoTIFF: every array on the grid of ``lst`` is a float32 band called by its name.
+def encode_geotiff_reply(
+    result: Mapping[str, Any], georeference: Georeference | None, *, step: float | None = None
+) -> bytes:
+    """The reply as one COG: every array on the grid of ``lst`` is a band called by its name.
 
     Single numbers go as JSON into the tag THERMOSCALE_SCALARS, ``meta`` (a dict) into THERMOSCALE_META, which also
     lists under ``left_out`` the arrays that are on no fine grid, and says when there is no georeference.
 
     Args:
         georeference: of the result's fine grid (of the window, if there is one); None writes a file without one.
+        step: None stores float32; a number stores uint16 codes of it (counts and flags as they are), and ``meta``
+            says so under ``encoding`` and ``rounded_to``.
+
+    Raises:
+        InvalidInput: a value is no code.
+        Unavailable: rasterio is missing, or GDAL fails.
     """
     shape = np.shape(result["lst"])
     arrays = {name: np.asarray(value) for name, value in result.items() if name != "meta"}
@@ -83,9 +91,11 @@ def encode_geotiff_reply(result: Mapping[str, Any], georeference: Georeference |
     scalars = {name: array.item() for name, array in arrays.items() if array.ndim == 0}
     left_out = sorted(arrays.keys() - set(bands) - scalars.keys())
     where = georeference or Georeference(NO_CRS, IDENTITY)
-    tags = reply_tags(result.get("meta", {}), scalars, left_out, georeferenced=georeference is not None)
+    meta = {**result.get("meta", {}), "encoding": "float32" if step is None else "uint16", "rounded_to": step}
+    tags = reply_tags(meta, scalars, left_out, georeferenced=georeference is not None)
     values = np.stack([arrays[name].astype(np.float32) for name in bands])
-    return encode_geotiff(Raster(values, where.crs, where.transform, tuple(bands), tags))
+    steps = None if step is None else [1.0 if name in _UINT8_BANDS else step for name in bands]
+    return encode_geotiff(Raster(values, where.crs, where.transform, tuple(bands), tags), steps=steps)
 
 
 def reply_tags(

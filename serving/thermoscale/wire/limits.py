@@ -1,4 +1,4 @@
-"""How large a request may be: checked before anything is inflated or computed."""
+"""How large a request, its work and its reply may be: checked before anything is inflated or computed."""
 
 from dataclasses import dataclass, fields
 
@@ -13,13 +13,16 @@ class Limits:
 
     Attributes:
         max_parts: parts of one request.
-        max_body_bytes: size of one part as it arrives.
+        max_body_bytes: size of all parts together as they arrive, and of a file that a part names.
         max_inflated_bytes: size of the arrays of all parts together after decompression; a band counts as float32.
         max_ratio: inflated size over body size, for parts that inflate beyond ``ratio_free_bytes``.
         ratio_free_bytes: inflated size below which any ratio is allowed (a small empty scene compresses 1000 times).
         max_arrays: arrays in one .npz, bands in one GeoTIFF.
         max_pixels: rows times columns of one band or output grid.
         max_triples: triples of dates that one request may ask for.
+        max_seconds: time that the work on one request from the wire is expected to take, and may take; the server
+            itself gives up after 120 s and takes the worker with it.
+        max_reply_bytes: size of a reply on the wire.
     """
 
     max_parts: int = 16
@@ -30,6 +33,8 @@ class Limits:
     max_arrays: int = 64
     max_pixels: int = 32 * _MIB
     max_triples: int = 400
+    max_seconds: int = 100
+    max_reply_bytes: int = 64 * _MIB
 
     def __post_init__(self) -> None:
         for field in fields(self):
