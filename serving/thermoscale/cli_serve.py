@@ -12,9 +12,9 @@ from thermoscale.cli_front import add_front_options, front_of
 from thermoscale.cli_parts import add_verb, show
 from thermoscale.client import GrpcClient, RestClient
 from thermoscale.errors import Unavailable
-from thermoscale.launcher import TorchServe
+from thermoscale.launcher import DRAIN_TIMEOUT_S, START_TIMEOUT_S, TorchServe
 from thermoscale.readiness import Golden, read_golden_of, read_workers, require_golden
-from thermoscale.torchserve_setup import free_ports
+from thermoscale.torchserve_setup import WORKERS, free_ports
 
 _POLL_S = 0.5
 
@@ -31,9 +31,17 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grpc-port", type=int, default=7070, help="default %(default)s; 0: any free one")
     parser.add_argument("--management-port", type=int, default=8081, help="default %(default)s; 0: any free one")
     parser.add_argument("--metrics-port", type=int, default=8082, help="default %(default)s; 0: any free one")
-    parser.add_argument("--workers", type=int, default=1, help="processes for each archive, default %(default)s")
+    parser.add_argument("--workers", type=int, default=WORKERS, help="processes for each archive, default %(default)s")
     parser.add_argument("--log-folder", type=Path, default=Path("logs"), help="default %(default)s")
-    parser.add_argument("--timeout", type=float, default=120.0, help="seconds to become ready, default %(default)s")
+    parser.add_argument(
+        "--timeout", type=float, default=START_TIMEOUT_S, help="seconds to become ready, default %(default)s"
+    )
+    parser.add_argument(
+        "--drain-timeout",
+        type=float,
+        default=DRAIN_TIMEOUT_S,
+        help="seconds for requests in work after SIGTERM, default %(default)s",
+    )
     add_front_options(parser)
 
 
@@ -46,7 +54,7 @@ def _add_ready(parser: argparse.ArgumentParser) -> None:
 
 
 def serve(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT, which end it with code 0."""
+    """Serve until SIGTERM or SIGINT: then take no new requests, answer those in work, and end with code 0."""
     ports = free_ports(
         rest=args.rest_port, grpc=args.grpc_port, management=args.management_port, metrics=args.metrics_port
     )
@@ -55,19 +63,34 @@ def serve(args: argparse.Namespace) -> int:
     try:
         server = TorchServe(args.archives, workers=args.workers, ports=ports, log_folder=args.log_folder)
         front = front_of(args, server)
-        print(f"starting TorchServe, log in {args.log_folder} ...", file=sys.stderr, flush=True)
+        _say(f"starting TorchServe, log in {args.log_folder} ...")
         with server:
             server.wait_ready(args.timeout)
-            addresses = {"rest": server.rest_url, "grpc": server.grpc_address, "management": server.management_url}
-            addresses["metrics"] = server.metrics_url
-            with front or nullcontext():
-                if front:
-                    addresses["public"] = front.url
-                show(args, addresses, "\n".join(f"{name:10} {address}" for name, address in addresses.items()))
-                server.wait()
+            try:
+                with front or nullcontext():
+                    addresses = _addresses(server) | ({"public": front.url} if front else {})
+                    show(args, addresses, "\n".join(f"{name:10} {address}" for name, address in addresses.items()))
+                    server.keep_running(args.timeout, _say)
+            except KeyboardInterrupt:
+                if not server.drain(args.drain_timeout):
+                    _say(f"requests still in work after {args.drain_timeout:g} s are cut")
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        pass
+    _say("stopped")
     return 0
+
+
+def _addresses(server: TorchServe) -> dict[str, str]:
+    return {
+        "rest": server.rest_url,
+        "grpc": server.grpc_address,
+        "management": server.management_url,
+        "metrics": server.metrics_url,
+    }
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def ready(args: argparse.Namespace) -> int:

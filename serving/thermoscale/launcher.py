@@ -1,29 +1,33 @@
 """Start one TorchServe on loopback, know when it is really ready, and leave nothing behind.
 
 The Java process is our own child in a process group of its own with its own temporary folder, which takes its settings,
-sockets and unpacked archives: two servers on one machine never meet, and killing the group ends every worker.
+sockets and unpacked archives: two servers on one machine never meet, and all that lives in the folder ends with it.
 """
 
 import contextlib
 import os
 import re
 import shutil
-import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from thermoscale.client import GrpcClient, RestClient
+from thermoscale.drain import drain
 from thermoscale.errors import BundleError, Unavailable
+from thermoscale.guard import end_processes
+from thermoscale.own_folder import OwnFolder
 from thermoscale.readiness import Golden, Worker, read_golden_of, read_workers, require_golden
+from thermoscale.restarts import Restarts
 from thermoscale.torchserve import NEVER_READY
-from thermoscale.torchserve_setup import HEAP_MB, Ports, free_ports, java_command, write_config
+from thermoscale.torchserve_setup import HEAP_MB, WORKERS, Ports, free_ports, java_command, write_config, write_stand_in
 
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
+DRAIN_TIMEOUT_S = 30.0
 _POLL_S = 0.1
 _TAIL_LINES = 40
 
@@ -50,7 +54,7 @@ class TorchServe:
         self,
         archives: Sequence[Path],
         *,
-        workers: int = 1,
+        workers: int = WORKERS,
         ports: Ports | None = None,
         log_folder: Path | None = None,
         heap_mb: int = HEAP_MB,
@@ -66,7 +70,7 @@ class TorchServe:
         self.metrics_url = f"http://127.0.0.1:{self._ports.metrics}/metrics"
         self._workers, self._heap_mb = workers, heap_mb
         self._log_folder = log_folder.resolve() if log_folder else None
-        self._temp: Path | None = None
+        self._own: OwnFolder | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -84,37 +88,70 @@ class TorchServe:
         Raises:
             Unavailable: TorchServe or Java is not installed.
         """
-        self._temp = Path(tempfile.mkdtemp(prefix="thermoscale-"))
+        self._own = OwnFolder()
         try:
-            config = write_config(self._temp, self._archives, self._ports, self._workers)
-            command = java_command(self._temp, config, self._heap_mb)
+            config = write_config(self.folder, self._archives, self._ports, self._workers)
+            self._command = java_command(self.folder, config, self._heap_mb)
+            self._python_path = write_stand_in(self.folder)
             self._logs.mkdir(parents=True, exist_ok=True)
-            with (self._logs / "jvm.log").open("wb") as log:
-                self._process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._temp,
-                    env=self._environment(), start_new_session=True,
-                )  # fmt: skip
+            (self._logs / "jvm.log").write_bytes(b"")
+            self._launch()
         except BaseException:
             self.stop()
             raise
 
+    def keep_running(self, timeout_s: float = START_TIMEOUT_S, say: Callable[[str], None] = lambda _: None) -> None:
+        """Return never: watch over the server, start it again should it end.
+
+        Args:
+            timeout_s: for it to become ready again.
+            say: told of each end and of each return.
+
+        Raises:
+            BundleError: a worker refused its bundle at a later start.
+            Unavailable: the server ends again and again; with the end of its log.
+        """
+        restarts = Restarts()
+        while True:
+            try:
+                self._require_alive()
+                self._own_folder.keep_guarded()
+                time.sleep(_POLL_S)
+            except Unavailable as error:
+                say(f"{str(error).splitlines()[0]}; starting it again")
+                pause_s = restarts.pause_s(time.monotonic() - self._started)
+                self._end_process()
+                time.sleep(pause_s)
+                self._restart(timeout_s, say)
+
+    def drain(self, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
+        """Refuse new requests as unavailable, wait until those in work are answered; :meth:`stop` is to follow.
+
+        Returns:
+            Whether all were answered in time.
+        """
+        try:
+            workers = [worker.pid for model in self.goldens for worker in self.workers(model)]
+        except Unavailable:  # it has ended, or is starting: nothing is in work
+            return True
+        return drain(self.folder, workers, (self._ports.rest, self._ports.grpc), timeout_s)
+
     def stop(self) -> None:
-        """Ask the server to end, then end its process group and remove its temporary folder; safe to repeat."""
+        """Ask the server to end, then end what it left and remove its temporary folder; safe to repeat."""
         process, self._process = self._process, None
+        own, self._own = self._own, None
         try:
             if process is not None:
                 process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(STOP_TIMEOUT_S)
         finally:
+            if own is not None:
+                own.remove()
             if process is not None:
-                with contextlib.suppress(ProcessLookupError):  # whatever the server has left running
-                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-            if self._temp is not None:
-                shutil.rmtree(self._temp, ignore_errors=True)
 
-    def wait_ready(self, timeout_s: float = 120.0, models: Sequence[str] | None = None) -> None:
+    def wait_ready(self, timeout_s: float = START_TIMEOUT_S, models: Sequence[str] | None = None) -> None:
         """Wait until every worker is READY and the golden sample gives the golden answer over both wires.
 
         Args:
@@ -133,16 +170,6 @@ class TorchServe:
                 for golden in wanted:
                     require_golden(client, golden, max(1.0, deadline - time.monotonic()))
 
-    def wait(self) -> None:
-        """Return never while the server lives.
-
-        Raises:
-            Unavailable: it ended; with the end of its log.
-        """
-        while True:
-            self._require_alive()
-            time.sleep(_POLL_S)
-
     def workers(self, model: str) -> list[Worker]:
         """The worker processes of ``model``.
 
@@ -157,9 +184,44 @@ class TorchServe:
         return "\n".join(f"--- {path.name}\n" + "\n".join(text.splitlines()[-_TAIL_LINES:]) for path, text in texts)
 
     @property
+    def folder(self) -> Path:
+        """The temporary folder of the running server."""
+        return self._own_folder.path
+
+    @property
+    def _own_folder(self) -> OwnFolder:
+        assert self._own is not None, "start() comes first"
+        return self._own
+
+    @property
     def _logs(self) -> Path:
-        assert self._temp is not None, "start() comes first"
-        return self._log_folder or self._temp
+        return self._log_folder or self.folder
+
+    def _launch(self) -> None:
+        with (self._logs / "jvm.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
+                env=self._environment(), start_new_session=True,
+            )  # fmt: skip
+        self._started = time.monotonic()
+
+    def _restart(self, timeout_s: float, say: Callable[[str], None]) -> None:
+        """Start again, from the archives; a server that does not become ready has ended."""
+        shutil.rmtree(self.folder / "models", ignore_errors=True)  # what the last one unpacked
+        self._launch()
+        try:
+            self.wait_ready(timeout_s)
+        except Unavailable as error:
+            say(str(error))
+            self._end_process()
+        else:
+            say("the server is ready again")
+
+    def _end_process(self) -> None:
+        """End the server and its workers at once."""
+        assert self._process is not None
+        end_processes(self.folder)
+        self._process.wait()
 
     def _add_archive(self, path: Path) -> None:
         golden = read_golden_of(path)
@@ -170,7 +232,8 @@ class TorchServe:
     def _environment(self) -> dict[str, str]:
         """Ours, without what would overrule TorchServe's settings file, or put other code before the archive's."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TS_", "PYTHONPATH"))}
-        own = {"LOG_LOCATION": str(self._logs), "TEMP": str(self._temp), "TMPDIR": str(self._temp)}
+        own = {"LOG_LOCATION": str(self._logs), "TEMP": str(self.folder), "TMPDIR": str(self.folder)}
+        own["PYTHONPATH"] = str(self._python_path)
         return {"OMP_NUM_THREADS": "1", **kept, **own}
 
     def _wait_for_workers(self, golden: Golden, deadline: float) -> None:
@@ -197,7 +260,7 @@ class TorchServe:
 
     def _require_no_refusal(self, golden: Golden) -> None:
         """Look for the line of :mod:`thermoscale.torchserve`; the folder tells it from lines of an earlier server."""
-        line = rf"{re.escape(f'{NEVER_READY} {golden.model} {self._temp}')}\S* (.*)"
+        line = rf"{re.escape(f'{NEVER_READY} {golden.model} {self.folder}')}\S* (.*)"
         refusal = re.search(line, _read_log(self._logs / "torchserve.log"))
         if refusal:
             raise BundleError(f"{self._archives[golden.model].name} is never ready: {refusal[1]}")

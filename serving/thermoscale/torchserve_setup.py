@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import random
+import shutil
 import socket
 import string
 import sys
@@ -23,6 +24,9 @@ MAX_BYTES = Limits().max_body_bytes + 16 * _MIB
 
 HEAP_MB = 512 + 6 * MAX_BYTES // _MIB
 """Bound of the Java heap: the largest body is held several times over gRPC. Usually about 200 MB are used."""
+
+WORKERS = 2
+"""For each archive: while one is started again, the other answers."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def free_ports(
 
 
 def write_config(folder: Path, archives: Mapping[str, Path], ports: Ports, workers: int) -> Path:
-    """Write ``config.properties`` and a model store of links into ``folder``.
+    """Write ``config.properties`` and a model store of copies into ``folder``: the originals may go meanwhile.
 
     Args:
         archives: model name -> ``.mar``.
@@ -59,7 +63,7 @@ def write_config(folder: Path, archives: Mapping[str, Path], ports: Ports, worke
     store = folder / "model_store"
     store.mkdir()
     for archive in archives.values():
-        (store / archive.name).symlink_to(archive)
+        shutil.copyfile(archive, store / archive.name)
     template = string.Template((resource_folder("config") / "config.properties").read_text("utf-8"))
     text = template.substitute(
         rest_port=ports.rest,
@@ -77,6 +81,18 @@ def write_config(folder: Path, archives: Mapping[str, Path], ports: Ports, worke
     path = folder / "config.properties"
     path.write_text(text, "utf-8")
     return path
+
+
+def write_stand_in(folder: Path) -> Path:
+    """Write a folder for the front of every worker's ``PYTHONPATH``, with a module ``torch`` that holds one name.
+
+    TorchServe's Python side imports torch for nothing but to recognise a tensor in a reply, which ours never are: with
+    the stand-in a worker starts in a third of the processor time and takes 120 MB less.
+    """
+    stand_in = folder / "stand_in"
+    stand_in.mkdir()
+    (stand_in / "torch.py").write_text("class Tensor:\n    pass\n", "ascii")
+    return stand_in
 
 
 def java_command(temp: Path, config: Path, heap_mb: int) -> list[str]:

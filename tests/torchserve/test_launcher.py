@@ -41,10 +41,9 @@ def group_with_a_worker(server: TorchServe) -> int:
 
 def test_an_exception_inside_leaves_no_process_and_no_folder(archives: Mapping[str, Path]) -> None:
     with contextlib.suppress(KeyboardInterrupt), TorchServe([archives["amun"]]) as server:
-        group, temp = group_with_a_worker(server), server._temp
+        group, temp = group_with_a_worker(server), server.folder
         raise KeyboardInterrupt
     assert processes_of_group(group) == []
-    assert temp is not None
     assert not temp.exists()
 
 

@@ -1,0 +1,84 @@
+"""A temporary folder of one launcher, with the promise that it, and what runs in it, does not outlive the launcher.
+
+Three things keep the promise: :meth:`OwnFolder.remove`; a guard process for a launcher that is killed; and the next
+launcher, which removes folders whose lock nobody holds any more, for a launcher that is killed together with its guard.
+"""
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from thermoscale import guard
+
+PREFIX = "thermoscale-"
+LOCK_NAME = "lock"
+_PATIENCE_S = 15.0
+
+
+class OwnFolder:
+    """A new temporary folder; processes that are to end with it work in it or have it as their ``TMPDIR``.
+
+    Attributes:
+        path: the folder, with all symbolic links resolved.
+    """
+
+    def __init__(self) -> None:
+        remove_stale()
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
+        self._lock = _lock_new(self.path)
+        self._guard: subprocess.Popen[bytes] | None = None
+        self.keep_guarded()
+
+    def keep_guarded(self) -> None:
+        """Start the guard, again should it have ended; to be called from time to time."""
+        if self._guard is None or self._guard.poll() is not None:
+            self._guard = subprocess.Popen(
+                [sys.executable, "-I", guard.__file__, str(self.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+
+    def remove(self) -> None:
+        """End what runs in the folder and remove it; safe to repeat."""
+        process, self._guard = self._guard, None
+        if process is not None:
+            assert process.stdin is not None
+            process.stdin.close()  # the guard's sign to do its work
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_PATIENCE_S)
+        guard.clear(self.path)
+        self._lock.close()
+
+
+def remove_stale() -> None:
+    """Clear the folders of launchers that are no more."""
+    for folder in Path(tempfile.gettempdir()).resolve().glob(f"{PREFIX}*"):
+        if _is_abandoned(folder):
+            guard.clear(folder)
+
+
+def _lock_new(folder: Path) -> IO[bytes]:
+    """Lock a file, then give it its name: nobody sees it unlocked while we live."""
+    stream = (folder / f"new-{LOCK_NAME}").open("wb")
+    fcntl.flock(stream, fcntl.LOCK_EX)
+    os.rename(stream.name, folder / LOCK_NAME)
+    return stream
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Whether it is ours and has a lock that nobody holds; one without is something else, or just being made."""
+    try:
+        if folder.stat().st_uid != os.getuid():
+            return False
+        with (folder / LOCK_NAME).open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
