@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="few requests, faults under load only")
     parser.add_argument("--markdown", type=Path, help="write the table here, too")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the servers, too
     rows = []
     with tempfile.TemporaryDirectory(prefix="drills-", ignore_cleanup_errors=True) as folder:
         stage = Stage(args.engine, Path(folder), SHORT if args.short else Sizes())
@@ -26,8 +28,8 @@ def main() -> int:
             for name in args.only or DRILLS:
                 start = time.monotonic()
                 rows.append(run_drill(name, stage))
-                verdict = "passed" if rows[-1].passed else "FAILED"
-                print(f"{name}: {rows[-1].skipped or verdict}, {time.monotonic() - start:.0f} s", file=sys.stderr)
+                verdict = rows[-1].skipped or ("passed" if rows[-1].passed else f"FAILED: {rows[-1].to_json()}")
+                print(f"{name}: {time.monotonic() - start:.0f} s, {verdict}", file=sys.stderr, flush=True)
         finally:
             stage.close()
     print(json.dumps(json_rows(rows), indent=2))

@@ -18,7 +18,7 @@ from thermoscale.errors import Unavailable
 from thermoscale.readiness import Golden, Worker, read_golden_of, read_workers, require_golden
 from thermoscale.torchserve_setup import free_ports
 
-START_S = 120.0
+START_S = 300.0
 _POLL_S = 0.2
 
 
@@ -40,10 +40,10 @@ class Engine(Protocol):
         """Start without waiting; a second start has the same addresses."""
 
     def stop(self) -> int:
-        """Ask it to end; the launcher's exit code."""
+        """Ask it to end, and remove by force what it leaves; the launcher's exit code. Safe to repeat."""
 
     def clients(self) -> contextlib.AbstractContextManager[dict[str, RestClient | GrpcClient]]:
-        """Wire -> client."""
+        """Wire -> client; it sends nothing a second time, so that what the server does is seen."""
 
     def workers(self, model: str) -> list[Worker]:
         """Worker processes of ``model``; raises Unavailable while the server does not know."""
@@ -100,19 +100,21 @@ class TorchServeEngine:
 
     def stop(self) -> int:
         assert self._process is not None, "start() comes first"
-        if self._process.poll() is None:
-            tree = processes_under(self.launcher())
+        tree = processes_under(self.launcher()) if self._process.poll() is None else []
+        if tree:
             self._process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(40)
-            for process in living([*tree, *tree_of_temp(self._temp)]):
+        for process in living([*tree, *_told_to_use(self._temp)]):
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+        shutil.rmtree(self._temp, ignore_errors=True)
         return self._process.wait()
 
     @contextlib.contextmanager
     def clients(self) -> Iterator[dict[str, RestClient | GrpcClient]]:
-        with GrpcClient(self.grpc_address) as grpc_client:
-            yield {"rest": RestClient(self.rest_url), "grpc": grpc_client}
+        with RestClient(self.rest_url, retries=0) as rest, GrpcClient(self.grpc_address, retries=0) as grpc:
+            yield {"rest": rest, "grpc": grpc}
 
     def workers(self, model: str) -> list[Worker]:
         return read_workers(self._management, model, self.goldens[model].version)
@@ -150,7 +152,7 @@ def processes_under(process: psutil.Process) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
-def tree_of_temp(temp: Path) -> list[psutil.Process]:
+def _told_to_use(temp: Path) -> list[psutil.Process]:
     """Processes that were told to keep their files in ``temp``: those that no longer have a parent, too."""
     found = []
     for process in psutil.process_iter():

@@ -1,6 +1,6 @@
 """kill -9: of a worker, of the server, of the launcher."""
 
-import signal
+import contextlib
 import time
 
 import psutil
@@ -47,20 +47,22 @@ def server_killed(stage: Stage) -> Row:
 def launcher_killed(stage: Stage) -> Row:
     """Nobody restarts the launcher here, so the seconds are those until nothing of it is left; then it starts again."""
     row = Row("launcher killed in mid-request", stage.name, note="seconds until no process and no file is left")
+    engine = stage.engine()
     for load in stage.sizes.loads:
-        with stage.own_engine() as engine:
-            with engine.clients() as clients, in_flight(clients, stage.oracle.slow_case, stage.oracle, row.tally):
-                processes = processes_under(engine.launcher())
-                since = time.monotonic()
-                engine.launcher().send_signal(signal.SIGKILL)
-                row.back_s[load] = _seconds_until_clean(engine, processes, since)
-            left = [process.name() for process in living(processes)] + [path.name for path in engine.unpacked()]
-            if left:
-                row.defects.append(f"left behind: {', '.join(sorted(set(left)))}")
-            engine.stop()  # by hand, what the launcher has left
-            start_and_wait(engine)
-            with engine.clients() as clients, steady_load(clients, stage.oracle, row.tally):
-                time.sleep(1.0)
+        with contextlib.ExitStack() as stack:
+            clients = stack.enter_context(engine.clients())
+            if load == "load":
+                stack.enter_context(steady_load(clients, stage.oracle, row.tally))
+            stack.enter_context(in_flight(clients, stage.oracle.slow_case, stage.oracle, row.tally))
+            processes = processes_under(engine.launcher())
+            since = time.monotonic()
+            engine.launcher().kill()
+            row.back_s[load] = _seconds_until_clean(engine, processes, since)
+        left = [process.name() for process in living(processes)] + [path.name for path in engine.unpacked()]
+        if left:
+            row.defects.append(f"left behind: {', '.join(sorted(set(left)))}")
+        engine.stop()  # by hand, what the launcher has left
+        start_and_wait(engine)
     return row
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from drills.oracle import Case, Oracle
 from thermoscale.errors import InvalidInput, ThermoscaleError, Unavailable
@@ -15,6 +15,18 @@ DEADLINE_S = 20.0
 """A request without an answer after that is lost."""
 
 _PAUSE_S = 0.1
+
+_REASONS = {
+    "worker died": "worker died",
+    "no worker to serve": "queue full",
+    "refused": "no connection",
+    "failed to connect": "no connection",
+    "reset": "connection broke",
+    "closed": "connection broke",
+    "disconnected": "connection broke",
+    "without response": "connection broke",
+}
+"""Words of an error -> what happened."""
 
 
 class Client(Protocol):
@@ -29,8 +41,8 @@ class Tally:
 
     Attributes:
         sent, right, wrong, lost: numbers of requests.
-        errors: class of a right error (with its gRPC status) -> how many.
-        unexpected: the same of errors that the request did not deserve, and their texts.
+        errors: class and reason of a right error -> how many.
+        unexpected: the same of errors that the request did not deserve.
     """
 
     def __init__(self) -> None:
@@ -58,11 +70,11 @@ class Tally:
 
 def send(client: Client, case: Case, oracle: Oracle, tally: Tally, *, timeout_s: float = DEADLINE_S) -> None:
     """Send one request and count what came back: Unavailable is right while something is broken, and nothing else."""
-    deserved = oracle.expected_error(case)
+    deserved, since = oracle.expected_error(case), time.monotonic()
     try:
         reply = client.predict_bytes(case.model, case.parts, timeout_s=timeout_s)
     except ThermoscaleError as error:
-        if is_timeout(error):
+        if time.monotonic() - since >= timeout_s:
             tally.count_lost()
         else:
             tally.count_error(label_of(error), type(error) in (deserved, Unavailable))
@@ -73,15 +85,10 @@ def send(client: Client, case: Case, oracle: Oracle, tally: Tally, *, timeout_s:
         tally.count_answer(False)
 
 
-def is_timeout(error: BaseException) -> bool:
-    """Whether the client gave up waiting."""
-    return any(isinstance(link, TimeoutError) or _grpc_code(link) == "DEADLINE_EXCEEDED" for link in _chain(error))
-
-
 def label_of(error: BaseException) -> str:
-    """The class of ``error``, with the gRPC status that it came as."""
-    code = next((code for link in _chain(error) if (code := _grpc_code(link))), None)
-    return f"{type(error).__name__} {code}" if code else type(error).__name__
+    """The class of ``error`` and, of what TorchServe and the network answer themselves, the reason."""
+    reasons = [reason for words, reason in _REASONS.items() if words in str(error).lower()]
+    return f"{type(error).__name__} ({reasons[0]})" if reasons else type(error).__name__
 
 
 @contextlib.contextmanager
@@ -123,15 +130,3 @@ def _running(threads: Sequence[threading.Thread]) -> Iterator[None]:
     finally:
         for thread in threads:
             thread.join()
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    link: BaseException | None = error
-    while link is not None:
-        yield link
-        link = link.__cause__ or link.__context__
-
-
-def _grpc_code(error: Any) -> str | None:
-    code = getattr(error, "code", None)
-    return str(code().name) if callable(code) and hasattr(code(), "name") else None

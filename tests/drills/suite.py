@@ -22,6 +22,9 @@ DRILLS: dict[str, Callable[[Stage], Row]] = {
     "golden": golden.broken_golden,
 }
 
+SHORT_DRILLS = ("worker", "rest-bodies", "grpc-bodies", "hangups", "cancels", "clients", "server", "launcher")
+"""Those that share one server, and are quick with :data:`drills.stage.SHORT`."""
+
 
 def run_drill(name: str, stage: Stage) -> Row:
     """One drill; whatever ends it early is a defect of its row, not the end of the suite."""
