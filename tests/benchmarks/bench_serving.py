@@ -13,7 +13,8 @@ clients of thermoscale.client in this process. Ratios are of one run, in which t
   every request, the window is of a known one.
 - ``load``: the highest rate of I-USTFM windows at random moments with p99 at most 50 ms above p99 without load.
 - ``memory``: of worker and JVM after 1,000 and 10,000 I-USTFM windows.
-- ``peers``: AMUN's tile network alone, tensor in and out, in TorchServe, MLServer and LitServe, and in this process.
+- ``peers``: networks alone, tensors in and out, in TorchServe, MLServer and LitServe, and in this process: one AMUN
+  tile (megabytes, much to compute) and DyNet's ratios of eight clips (a tenth of that, next to nothing to compute).
 """
 
 import argparse
@@ -28,22 +29,25 @@ from typing import Any
 
 import numpy as np
 from measuring import say
-from serving_archives import pack_amun, pack_echo, pack_iustfm, pack_light_amun
+from serving_archives import pack_echo, pack_iustfm, pack_light_amun, write_amun
 from serving_load import highest_rate
 from serving_machine import BenchServer, jvm_pid
 from serving_memory import GOAL_GROWTH, growth
 from serving_overhead import GOAL_RATIO, overhead
+from serving_peers import example, peers
 from serving_requests import WINDOW_PX, amun_request, iustfm_request, other_target
 from serving_stages import stages
 
 from thermoscale.arrays import FloatArray
 from thermoscale.client import GrpcClient, RestClient
+from thermoscale.release.mar import pack
 from thermoscale.torchserve_setup import HEAP_MB
 from thermoscale.wire.npz import encode_npz
 
-PARTS = ("overhead", "stages", "load", "memory")
+PARTS = ("overhead", "stages", "memory", "load", "peers")
 NEW_TARGET_EVERY = 20
 WORKERS = (1, 2)
+N_CLIPS = 8
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,11 @@ QUICK = Extent(
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """The archive of the I-USTFM scene, a target image of it, and a folder for more archives."""
+    """A folder for archives, that of the I-USTFM scene, its DyNet alone, and a target image."""
 
     store: Path
     iustfm: Path
+    dynet: Path
     coarse: FloatArray
 
     @classmethod
@@ -105,7 +110,7 @@ class Place:
         store, cells = folder / "store", max(1, round(side / 31))
         store.mkdir()
         coarse = np.random.default_rng(0).normal(290, 5, (cells, cells)).astype(np.float32)
-        return cls(store, pack_iustfm(folder, store, side), coarse)
+        return cls(store, pack_iustfm(folder, store, side), folder / "iustfm" / "dynet.onnx", coarse)
 
 
 @dataclass(frozen=True)
@@ -133,9 +138,15 @@ def run(extent: Extent, parts: set[str], folder: Path) -> dict[str, Any]:
     if "overhead" in parts:
         with serve([place.iustfm, pack_light_amun(folder, place.store), pack_echo(place.store)]) as running:
             found["overhead"] = run_overhead(running, place.coarse, extent)
+    if parts & {"stages", "peers"}:
+        say("bundle of AMUN")
+        amun = write_amun(folder)
     if "stages" in parts:
-        with serve([place.iustfm, pack_amun(folder, folder / "amun-store")]) as running:
+        with serve([place.iustfm, pack(amun, folder / "amun-store")]) as running:
             found["stages"] = run_stages(running, place.coarse, extent)
+    if "peers" in parts:
+        networks = {"tile": example(amun / "amun.onnx", 1), "ratios": example(place.dynet, N_CLIPS)}
+        found["peers"] = peers(networks, extent.repeat, folder)
     if "memory" in parts:
         with serve([place.iustfm]) as running:
             found["memory"] = run_memory(running, place.coarse, extent)

@@ -58,14 +58,13 @@ def pack_iustfm(folder: Path, store: Path, side: int) -> Path:
     return pack(bundle, store)
 
 
-def pack_amun(folder: Path, store: Path) -> Path:
-    """The shipped structure with random weights, two factors, scale factor 4."""
+def write_amun(folder: Path) -> Path:
+    """The bundle of the shipped structure with random weights, two factors, scale factor 4."""
     from thermoscale_train.config import load_amun_settings
     from thermoscale_train.export import export_amun
     from thermoscale_train.random_amun import random_amun
 
-    bundle = export_amun(random_amun(load_amun_settings()), folder / "amun-bundle", version=VERSION)
-    return pack(bundle, store)
+    return export_amun(random_amun(load_amun_settings()), folder / "amun-bundle", version=VERSION)
 
 
 def pack_light_amun(folder: Path, store: Path) -> Path:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from measuring import say
+from serving_machine import percentiles
 
-from thermoscale.arrays import Array
 from thermoscale.errors import ThermoscaleError
 
 PATIENCE_MS = 50.0
@@ -49,7 +49,7 @@ def open_loop(send: Callable[[int], Any], rate: float, n: int, seed: int) -> dic
     for thread in threads:
         thread.join()
     answered = 1e3 * latencies[np.isfinite(latencies)]
-    return {"rate": rate, "n": n, "errors": len(errors), **_percentiles(answered)}
+    return {"rate": rate, "n": n, "errors": len(errors), **percentiles(answered)}
 
 
 def idle(send: Callable[[int], Any], n: int) -> dict[str, float]:
@@ -59,7 +59,7 @@ def idle(send: Callable[[int], Any], n: int) -> dict[str, float]:
         start = time.perf_counter()
         send(number)
         took.append(1e3 * (time.perf_counter() - start))
-    return {**_percentiles(np.array(took)), "per_s": 1e3 * n / sum(took)}
+    return {**percentiles(np.array(took)), "per_s": 1e3 * n / sum(took)}
 
 
 def highest_rate(send: Callable[[int], Any], workers: int, n: int) -> dict[str, Any]:
@@ -76,7 +76,3 @@ def highest_rate(send: Callable[[int], Any], workers: int, n: int) -> dict[str, 
         borne = not step["errors"] and step["p99_ms"] <= allowed_ms
         low, high = (rate, high) if borne else (low, rate)
     return {"workers": workers, "idle": alone, "allowed_p99_ms": allowed_ms, "highest_rate_per_s": low, "steps": steps}
-
-
-def _percentiles(values: Array) -> dict[str, float]:
-    return {f"p{share}_ms": float(np.percentile(values, share)) for share in (50, 95, 99)}

@@ -12,10 +12,9 @@ import numpy as np
 from echo_handler import REPLY_HEAD, REQUEST_HEAD
 from measuring import say
 from serving_archives import ECHO
-from serving_machine import BenchServer, cpu_s
+from serving_machine import BenchServer, cpu_s, percentiles
 from serving_requests import Request
 
-from thermoscale.arrays import Array
 from thermoscale.client import GrpcClient, RestClient, decode_reply
 from thermoscale.wire.npz import encode_npz
 
@@ -105,11 +104,6 @@ def _pair(
         "ratio": float(np.median(over["model"]) / np.median(over["echo"])),
         "ratio_busy": float(np.median(over["model"]) / np.median(over["busy"])),
     }
-
-
-def percentiles(values: Array) -> dict[str, float]:
-    """p50, p95 and p99."""
-    return {f"p{share}_ms": float(np.percentile(values, share)) for share in (50, 95, 99)}
 
 
 def _cpu(samples: list[Sample]) -> dict[str, Any]:
