@@ -6,7 +6,8 @@ from itertools import cycle, islice
 
 import numpy as np
 
-from drills.engine import Engine, seconds_until_ready
+from drills.access import Access
+from drills.engine import seconds_until_ready
 from drills.load import Tally, send
 from drills.malformed import malformed_cases
 from drills.oracle import Case
@@ -47,51 +48,52 @@ def _malformed(stage: Stage, wire: str) -> Row:
     raw = count // _RAW_SHARE
     row, engine = Row(f"{count} malformed requests, {wire}", stage.name), stage.engine()
     with watched_workers(engine, row):
-        with engine.clients() as clients:
+        with engine.access.clients() as clients:
             for case in malformed_cases(stage.oracle.cases, count - raw, _SEED):
                 send(clients[wire], case, stage.oracle, row.tally)
-        {"rest": _raw_http, "grpc": _raw_grpc}[wire](engine, stage.oracle.cases[0], raw, row.tally)
+        {"rest": _raw_http, "grpc": _raw_grpc}[wire](engine.access, stage.oracle.cases[0], raw, row.tally)
         row.back_s["idle"] = seconds_until_ready(engine, time.monotonic(), patience_s=30.0)
     if row.worker_deaths:
         row.defects.append(f"{row.worker_deaths} workers died")
     return row
 
 
-def _raw_http(engine: Engine, good: Case, count: int, tally: Tally) -> None:
+def _raw_http(access: Access, good: Case, count: int, tally: Tally) -> None:
     """Heads that are huge, wrong or never end."""
     model, body = good.model, good.body
     requests = {
-        "a header of 100 kB": post_head(model, len(body), "X-Long: " + "a" * 100_000) + body,
-        "10,000 headers": post_head(model, len(body), *(f"X-{number}: b" for number in range(10_000))) + body,
+        "a header of 100 kB": post_head(access, model, len(body), "X-Long: " + "a" * 100_000) + body,
+        "10,000 headers": post_head(access, model, len(body), *(f"X-{number}: b" for number in range(10_000))) + body,
         "a path of 100 kB": b"POST /predictions/" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
-        "a negative length": post_head(model, -5) + body,
-        "a length that is no number": post_head(model, "many") + body,
-        "a length of 9 EB": post_head(model, 9 * 10**18) + body,
+        "a negative length": post_head(access, model, -5) + body,
+        "a length that is no number": post_head(access, model, "many") + body,
+        "a length of 9 EB": post_head(access, model, 9 * 10**18) + body,
         "no HTTP": np.random.default_rng(_SEED).bytes(500) + b"\r\n\r\n",
-        "a broken chunk": post_head(model, 0, "Transfer-Encoding: chunked") + b"zz\r\n" + body,
-        "a form without end": post_head(model, 9, "Content-Type: multipart/form-data; boundary=b") + b"--b\r\nabc",
+        "a broken chunk": post_head(access, model, 0, "Transfer-Encoding: chunked") + b"zz\r\n" + body,
+        "a form without end": post_head(access, model, 9, "Content-Type: multipart/form-data; boundary=b")
+        + b"--b\r\nabc",
     }
     for name, request in islice(cycle(requests.items()), count):
-        outcome = http_outcome(engine.rest_url, request)
+        outcome = http_outcome(access, request)
         tally.count_error(
             f"{outcome}" if outcome in _HTTP_REFUSALS else f"{outcome} for {name}", outcome in _HTTP_REFUSALS
         )
-    slow = http_outcome(engine.rest_url, dribble(post_head(model, len(body)) + body, 40))
+    slow = http_outcome(access, dribble(post_head(access, model, len(body)) + body, 40))
     tally.count_error(f"{slow} for a slow body", False) if slow != "200" else tally.count_answer(True)
 
 
-def _raw_grpc(engine: Engine, good: Case, count: int, tally: Tally) -> None:
+def _raw_grpc(access: Access, good: Case, count: int, tally: Tally) -> None:
     """Messages that are none, and metadata that are too many."""
     rng, whole = np.random.default_rng(_SEED), serialized(good.model, good.body)
     outcomes: Counter[str] = Counter()
-    with raw_predictions(engine.grpc_address) as call:
+    with access.channel() as channel:
+        call = raw_predictions(channel)
         for number in range(count):
-            if number % 3 == 0:
-                outcome = grpc_outcome(call, whole[: int(rng.integers(1, len(whole)))])
-            elif number % 3 == 1:
-                outcome = grpc_outcome(call, rng.bytes(int(rng.integers(1, 5000))))
-            else:
-                outcome = grpc_outcome(call, whole, metadata=[("x-long", "a" * 100_000)])
+            message, long = whole, {"x-long": "a" * 100_000}
+            if number % 3:
+                cut, other = whole[: int(rng.integers(1, len(whole)))], rng.bytes(int(rng.integers(1, 5000)))
+                message, long = (cut if number % 3 == 1 else other), {}
+            outcome = grpc_outcome(call, message, {**access.credentials, **long})
             outcomes[outcome] += 1
     for outcome, number in outcomes.items():
         for _ in range(number):

@@ -42,7 +42,7 @@ def _call_at_once(
         oracle.expected_error(case)  # computed before, not while the server needs the processor
 
     def run(wire: str, plan: Sequence[Case]) -> None:
-        with engine.clients() as clients:
+        with engine.access.clients() as clients:
             begin.wait()
             for case in plan:
                 send(clients[wire], case, oracle, tally, timeout_s=timeout_s)

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import psutil
 
-from thermoscale.client import GrpcClient, RestClient
+from drills.access import Access
+from thermoscale.client import RestClient
 from thermoscale.errors import Unavailable
 from thermoscale.readiness import Golden, Worker, read_golden_of, read_workers, require_golden
 from thermoscale.torchserve_setup import free_ports
@@ -28,22 +29,18 @@ class Engine(Protocol):
     Attributes:
         name: of the kind of server.
         goldens: model name -> golden sample.
-        rest_url, grpc_address: of predictions.
+        access: to predictions.
     """
 
     name: str
     goldens: Mapping[str, Golden]
-    rest_url: str
-    grpc_address: str
+    access: Access
 
     def start(self) -> None:
         """Start without waiting; a second start has the same addresses."""
 
     def stop(self) -> int:
         """Ask it to end, and remove by force what it leaves; the launcher's exit code. Safe to repeat."""
-
-    def clients(self) -> contextlib.AbstractContextManager[dict[str, RestClient | GrpcClient]]:
-        """Wire -> client; it sends nothing a second time, so that what the server does is seen."""
 
     def workers(self, model: str) -> list[Worker]:
         """Worker processes of ``model``; raises Unavailable while the server does not know."""
@@ -77,12 +74,11 @@ class TorchServeEngine:
     name = "torchserve"
 
     def __init__(self, archives: Sequence[Path], folder: Path, output: Path, *, workers: int = 2) -> None:
-        self.goldens = {golden.model: golden for golden in map(read_golden_of, archives)}
+        self.goldens: Mapping[str, Golden] = {golden.model: golden for golden in map(read_golden_of, archives)}
         self._archives, self._workers = archives, workers
         self._temp, self._logs, self._output = folder / "temp", folder / "logs", output
         ports = free_ports()
-        self.rest_url = f"http://127.0.0.1:{ports.rest}"
-        self.grpc_address = f"127.0.0.1:{ports.grpc}"
+        self.access = Access(f"http://127.0.0.1:{ports.rest}", f"127.0.0.1:{ports.grpc}")
         self._management = RestClient(f"http://127.0.0.1:{ports.management}")
         self._ports = {"rest": ports.rest, "grpc": ports.grpc, "management": ports.management, "metrics": ports.metrics}
         self._process: subprocess.Popen[bytes] | None = None
@@ -90,13 +86,16 @@ class TorchServeEngine:
     def start(self) -> None:
         for folder in (self._temp, self._logs):
             folder.mkdir(parents=True, exist_ok=True)
-        ports = [f"--{name}-port={port}" for name, port in self._ports.items()]
-        options = [*ports, f"--workers={self._workers}", f"--log-folder={self._logs}", f"--timeout={START_S}"]
-        command = [sys.executable, "-m", "thermoscale.cli", "serve", *map(str, self._archives), *options]
+        command = [sys.executable, "-m", "thermoscale.cli", "serve", *map(str, self._archives), *self.options()]
         with self._output.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "TMPDIR": str(self._temp)}
             )
+
+    def options(self) -> list[str]:
+        """Of ``thermoscale serve``."""
+        ports = [f"--{name}-port={port}" for name, port in self._ports.items()]
+        return [*ports, f"--workers={self._workers}", f"--log-folder={self._logs}", f"--timeout={START_S}"]
 
     def stop(self) -> int:
         assert self._process is not None, "start() comes first"
@@ -110,11 +109,6 @@ class TorchServeEngine:
                 process.kill()
         shutil.rmtree(self._temp, ignore_errors=True)
         return self._process.wait()
-
-    @contextlib.contextmanager
-    def clients(self) -> Iterator[dict[str, RestClient | GrpcClient]]:
-        with RestClient(self.rest_url, retries=0) as rest, GrpcClient(self.grpc_address, retries=0) as grpc:
-            yield {"rest": rest, "grpc": grpc}
 
     def workers(self, model: str) -> list[Worker]:
         return read_workers(self._management, model, self.goldens[model].version)
@@ -144,7 +138,12 @@ class TorchServeEngine:
         return "\n".join(path.read_text("utf-8", "replace") for path in paths if path.exists())
 
     def unpacked(self) -> list[Path]:
-        return list(self._temp.iterdir())
+        return list(self._temp.iterdir()) if self._temp.exists() else []
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    return free_ports().rest
 
 
 def processes_under(process: psutil.Process) -> list[psutil.Process]:
@@ -188,7 +187,7 @@ def is_ready(engine: Engine, models: Sequence[str] | None = None, gone: frozense
             workers = engine.workers(model)
             if not workers or any(worker.status != "READY" or worker.pid in gone for worker in workers):
                 return False
-        with engine.clients() as clients:
+        with engine.access.clients() as clients:
             for client in clients.values():
                 for model in models or engine.goldens:
                     require_golden(client, engine.goldens[model], timeout_s=5.0)

@@ -28,7 +28,7 @@ def disk_full(stage: Stage) -> Row:
         if disk is None:
             row.skipped = "mounting a tmpfs needs root"
             return row
-        with stage.own_engine(disk) as engine, engine.clients() as clients:
+        with stage.own_engine(disk) as engine, engine.access.clients() as clients:
             _fill_and_free(stage, engine, clients, disk, row)
         _start_on_full_disk(stage, disk, row)
     return row

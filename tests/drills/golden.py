@@ -25,7 +25,11 @@ def broken_golden(stage: Stage) -> Row:
     """Loaded beside a good version under load, then given to a new server."""
     row = Row("bundle that fails its golden sample", stage.name)
     archive = pack(with_other_golden(stage.bundles["amun"], stage.folder / "amun" / _VERSION), stage.folder / "broken")
-    with stage.own_engine() as engine, engine.clients() as clients, steady_load(clients, stage.oracle, row.tally):
+    with (
+        stage.own_engine() as engine,
+        engine.access.clients() as clients,
+        steady_load(clients, stage.oracle, row.tally),
+    ):
         engine.register(archive)
         if not _says_why(engine):
             row.defects.append("a loaded version does not say why it is never ready")

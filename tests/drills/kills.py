@@ -50,7 +50,7 @@ def launcher_killed(stage: Stage) -> Row:
     engine = stage.engine()
     for load in stage.sizes.loads:
         with contextlib.ExitStack() as stack:
-            clients = stack.enter_context(engine.clients())
+            clients = stack.enter_context(engine.access.clients())
             if load == "load":
                 stack.enter_context(steady_load(clients, stage.oracle, row.tally))
             stack.enter_context(in_flight(clients, stage.oracle.slow_case, stage.oracle, row.tally))

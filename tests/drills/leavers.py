@@ -1,16 +1,19 @@
 """Callers that do not wait for their answer."""
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
-from drills.engine import Engine, seconds_until_ready
+from drills.access import Access
+from drills.engine import seconds_until_ready
 from drills.load import steady_load
 from drills.oracle import Case, slow_case
-from drills.sockets import connected, post_head, raw_predictions, serialized
+from drills.sockets import post_head, raw_predictions, serialized
 from drills.stage import Row, Stage, watched_workers
 
 _SEED = 21
@@ -20,10 +23,14 @@ _AT_ONCE = 8
 def hangups(stage: Stage) -> Row:
     """REST connections closed in the middle of the body, or while the answer is computed; others must not notice."""
     row, engine, case = Row(f"{stage.sizes.hangups} REST hang-ups", stage.name), stage.engine(), slow_case(40)
-    with watched_workers(engine, row), engine.clients() as clients, steady_load(clients, stage.oracle, row.tally):
+    with (
+        watched_workers(engine, row),
+        engine.access.clients() as clients,
+        steady_load(clients, stage.oracle, row.tally),
+    ):
         rng = np.random.default_rng(_SEED)
         for number in range(stage.sizes.hangups):
-            _hang_up(engine, case, rng, in_body=number % 2 == 0)
+            _hang_up(engine.access, case, rng, in_body=number % 2 == 0)
         row.back_s["load"] = seconds_until_ready(engine, time.monotonic(), patience_s=60.0)
     return _judge(row)
 
@@ -31,24 +38,29 @@ def hangups(stage: Stage) -> Row:
 def cancels(stage: Stage) -> Row:
     """gRPC calls cancelled at random moments, most of them about when the answer is ready."""
     row, engine = Row(f"{stage.sizes.cancels} gRPC cancels", stage.name), stage.engine()
-    with watched_workers(engine, row), engine.clients() as clients, steady_load(clients, stage.oracle, row.tally):
+    with (
+        watched_workers(engine, row),
+        engine.access.clients() as clients,
+        steady_load(clients, stage.oracle, row.tally),
+    ):
         requests = [serialized(case.model, case.body) for case in stage.oracle.cases]
-        with raw_predictions(engine.grpc_address) as call, ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(partial(_cancel, call, requests), range(stage.sizes.cancels)))
+        with engine.access.channel() as channel, ThreadPoolExecutor(_AT_ONCE) as pool:
+            call = partial(_cancel, raw_predictions(channel), engine.access.credentials, requests)
+            list(pool.map(call, range(stage.sizes.cancels)))
         row.back_s["load"] = seconds_until_ready(engine, time.monotonic(), patience_s=60.0)
     return _judge(row)
 
 
-def _hang_up(engine: Engine, case: Case, rng: Generator, *, in_body: bool) -> None:
-    with connected(engine.rest_url) as connection:
-        connection.sendall(post_head(case.model, len(case.body)))
+def _hang_up(access: Access, case: Case, rng: Generator, *, in_body: bool) -> None:
+    with access.connection() as connection:
+        connection.sendall(post_head(access, case.model, len(case.body)))
         connection.sendall(case.body[: int(rng.integers(len(case.body)))] if in_body else case.body)
         time.sleep(float(rng.uniform(0.0, 0.1)))
 
 
-def _cancel(call: object, requests: list[bytes], number: int) -> None:
+def _cancel(call: Any, credentials: Mapping[str, str], requests: list[bytes], number: int) -> None:
     rng = np.random.default_rng([_SEED, number])
-    future = call.future(requests[number % len(requests)], timeout=20.0)  # type: ignore[attr-defined]
+    future = call.future(requests[number % len(requests)], timeout=20.0, metadata=tuple(credentials.items()))
     time.sleep(float(rng.uniform(0.0, 0.1)))
     future.cancel()
 

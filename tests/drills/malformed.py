@@ -4,6 +4,7 @@ import io
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -60,7 +61,7 @@ def wrong_type(rng: Generator, body: bytes) -> bytes:
         lambda array: np.zeros(array.shape, ">f8"),
         lambda array: np.zeros(array.shape, [("a", "f4"), ("b", "i4")]),
         lambda array: array[..., np.newaxis],
-        lambda _: np.float32(290),
+        lambda _: np.array(290, np.float32),
         lambda array: np.full(array.shape, -9999.0, np.float32),
         lambda array: np.full(array.shape, np.inf, np.float32),
         lambda _: np.zeros((0, 5), np.float32),
@@ -117,8 +118,9 @@ _KINDS = (truncated, flipped, spliced, random_bytes, wrong_type, wrong_header, b
 
 def _with_coarse(body: bytes, change: Callable[[np.ndarray], np.ndarray]) -> bytes:
     arrays = decode_npz(body, Limits())
+    changed: dict[str, Any] = {**arrays, "coarse": change(arrays["coarse"])}
     stream = io.BytesIO()
-    np.savez(stream, **{**arrays, "coarse": change(arrays["coarse"])})
+    np.savez(stream, **changed)
     return stream.getvalue()
 
 

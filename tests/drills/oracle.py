@@ -47,7 +47,9 @@ class Oracle:
         series, config = linear_series(), tiny_amun_config()
         target = series.coarse_time[2]
         amun = [tiny_amun_request(config, seed=seed) for seed in (1, 2, 3)]
-        iustfm = [{"coarse": series.coarse_at(target) + kelvin, "time": target} for kelvin in (0.25, 0.5, 0.75)]
+        iustfm: list[dict[str, Any]] = [
+            {"coarse": series.coarse_at(target) + kelvin, "time": target} for kelvin in (0.25, 0.5, 0.75)
+        ]
         return [Case("amun", encode_npz(arrays)) for arrays in amun] + [
             Case("iustfm", encode_npz(arrays)) for arrays in iustfm
         ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from drills.engine import START_S, Engine, TorchServeEngine, seconds_until_ready
+from drills.front_engine import FrontEngine
 from drills.load import Tally, in_flight, steady_load
 from drills.oracle import Oracle
 from thermoscale import open_bundle
@@ -21,7 +22,7 @@ GOAL_IDLE_S, GOAL_LOAD_S = 10.0, 20.0
 _PATIENCE_S = 60.0
 _AFTERWARDS_S = 1.0
 
-ENGINES: dict[str, Callable[..., Engine]] = {"torchserve": TorchServeEngine}
+ENGINES: dict[str, type[TorchServeEngine]] = {"torchserve": TorchServeEngine, "front": FrontEngine}
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Stage:
     """
 
     def __init__(self, engine: str, folder: Path, sizes: Sizes) -> None:
-        self.name, self.folder, self.sizes = engine, folder, sizes
+        self._engine, self.folder, self.sizes = ENGINES[engine], folder, sizes
         self.bundles = {
             "amun": write_tiny_amun(folder / "amun" / "0.0.1"),
             "iustfm": write_tiny_iustfm(folder / "iustfm" / "0.0.1"),
@@ -110,6 +111,11 @@ class Stage:
         self.archives = [pack(bundle, folder / "store") for bundle in self.bundles.values()]
         self.oracle = Oracle({(model, "0.0.1"): open_bundle(bundle) for model, bundle in self.bundles.items()})
         self._shared: Engine | None = None
+
+    @property
+    def name(self) -> str:
+        """The engine's, for people."""
+        return self._engine.name
 
     def engine(self) -> Engine:
         """The shared server, ready; a new one if the last did not come back.
@@ -131,7 +137,7 @@ class Stage:
         """A server that nothing else uses, not started."""
         folder = folder or Path(tempfile.mkdtemp(prefix="e", dir=self.folder))
         output = self.folder / f"{folder.name}.txt"
-        return ENGINES[self.name](archives or self.archives, folder, output, workers=workers)
+        return self._engine(archives or self.archives, folder, output, workers=workers)
 
     @contextlib.contextmanager
     def own_engine(self, folder: Path | None = None, workers: int = 2) -> Iterator[Engine]:
@@ -158,7 +164,7 @@ class Stage:
         row = Row(name, self.name)
         for load in self.sizes.loads:
             target = engine or self.engine()
-            with target.clients() as clients, contextlib.ExitStack() as stack:
+            with target.access.clients() as clients, contextlib.ExitStack() as stack:
                 if load == "load":
                     stack.enter_context(steady_load(clients, self.oracle, row.tally))
                     time.sleep(_AFTERWARDS_S)

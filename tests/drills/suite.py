@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Callable
 
-from drills import bodies, crowds, folders, golden, kills, leavers
+from drills import bodies, crowds, folders, golden, keys, kills, leavers
 from drills.stage import Row, Stage
 
 DRILLS: dict[str, Callable[[Stage], Row]] = {
@@ -20,6 +20,7 @@ DRILLS: dict[str, Callable[[Stage], Row]] = {
     "disk": folders.disk_full,
     "store": folders.store_removed,
     "golden": golden.broken_golden,
+    "keys": keys.rotation,
 }
 
 SHORT_DRILLS = ("worker", "rest-bodies", "grpc-bodies", "hangups", "cancels", "clients", "server", "launcher")
