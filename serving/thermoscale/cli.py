@@ -8,15 +8,15 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from thermoscale.bundle.manifest import read_manifest
-from thermoscale.cli_parts import add_verb, show
+from thermoscale.cli_parts import add_server_options, add_verb, open_client, show
 from thermoscale.cli_serve import add_serve_verbs
-from thermoscale.client import GrpcClient, RestClient, decode_reply
+from thermoscale.client import RestClient, decode_reply
 from thermoscale.errors import InvalidInput, ThermoscaleError, Unavailable
 from thermoscale.geo.atomic import write_atomically
 from thermoscale.geo.geojson import read_zones
@@ -27,6 +27,7 @@ from thermoscale.release.mar import pack
 from thermoscale.service import open_bundle
 from thermoscale.wire.limits import Limits
 
+_LONG_LIST = 12
 _REPLY_OF_SUFFIX = {".npz": b"npz", ".tif": b"geotiff", ".tiff": b"geotiff"}
 
 
@@ -36,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(args.run(args))
     except ThermoscaleError as error:
-        print(f"thermoscale {args.verb}: {error}", file=sys.stderr)
+        request = f" (request {error.request_id})" if error.request_id else ""
+        print(f"thermoscale {args.verb}: {error}{request}", file=sys.stderr)
         return 2 if isinstance(error, InvalidInput) else 1
     except OSError as error:
         print(f"thermoscale {args.verb}: {error}", file=sys.stderr)
@@ -48,11 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_predict(add_verb(verbs, "predict", predict, "answer one request, with a bundle or by a server"))
     _add_zones(add_verb(verbs, "zones", zones, "a table of the districts of a GeoJSON file on a result"))
-    for name, run, text in (
-        ("inspect", inspect, "what a bundle says about itself"),
-        ("verify", verify, "check every hash and reproduce the golden sample"),
-    ):
-        add_verb(verbs, name, run, text).add_argument("bundle", type=Path, help="folder exported/<pipeline>/<version>")
+    _add_inspect(add_verb(verbs, "inspect", inspect, "what a bundle or a server says about itself"))
+    verifying = add_verb(verbs, "verify", verify, "check every hash and reproduce the golden sample")
+    verifying.add_argument("bundle", type=Path, help="folder exported/<pipeline>/<version>")
     packing = add_verb(verbs, "pack", pack_bundle, "make a TorchServe archive of a bundle")
     packing.add_argument("bundle", type=Path, help="folder exported/<pipeline>/<version>")
     packing.add_argument("--model-store", type=Path, default=Path("model_store"), help="default %(default)s")
@@ -65,11 +65,11 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--bundle", type=Path, help="folder exported/<pipeline>/<version>: predict here")
     where.add_argument("--url", help="REST address of a server, for example http://127.0.0.1:8080")
     where.add_argument("--grpc", help="gRPC address of a server, for example 127.0.0.1:7070")
-    parser.add_argument("--model", help="amun or iustfm; needed with --url and --grpc")
-    parser.add_argument("--version", help="of the bundle on the server; default: the server's")
+    add_server_options(parser)
     parser.add_argument("--in", dest="source", type=Path, required=True, help=".npz request, or GeoTIFF: coarse")
     parser.add_argument("--factors", type=Path, help="GeoTIFF of the factors, where --in is a GeoTIFF")
     parser.add_argument("--out", type=Path, required=True, help="reply: .tif or .npz")
+    parser.add_argument("--encoding", help="of a .tif: float32 (default), or uint16 in steps of 0.01 K")
     parser.add_argument("--time", help="target time, for example 2020-10-02T18:30Z")
     parser.add_argument("--window", help="row,col,height,width in fine pixels")
     parser.add_argument("--mode", help="of iustfm: rationet, closed_form or adaptive")
@@ -87,6 +87,14 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         help="GeoTIFFs of any size with a bundle of amun: work in N MB (%(const)s), write a COG; "
         "stopped, the same command goes on",
     )
+
+
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("bundle", type=Path, nargs="?", help="folder exported/<pipeline>/<version>: its manifest")
+    what.add_argument("--url", help="REST address of a server: its models, or what --model answers")
+    what.add_argument("--grpc", help="gRPC address of a server: what --model answers")
+    add_server_options(parser)
 
 
 def _add_zones(parser: argparse.ArgumentParser) -> None:
@@ -113,15 +121,34 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def inspect(args: argparse.Namespace) -> int:
-    """Print the manifest."""
-    manifest = read_manifest(args.bundle)
-    fields = {**dataclasses.asdict(manifest), "digest": manifest.digest}
-    lines = [f"{name:13} {value}" for name, value in fields.items() if not isinstance(value, dict)]
-    for name in ("config", "training", "metrics", "versions"):
-        lines += [name, *(f"    {key}: {value}" for key, value in fields[name].items())]
-    lines += ["files", *(f"    {name}: {entry['bytes']} bytes" for name, entry in fields["files"].items())]
-    show(args, fields, "\n".join(lines))
+    """Print the manifest of a bundle, the description of a server's model, or the list of its models."""
+    if args.bundle:
+        manifest = read_manifest(args.bundle)
+        fields = {**dataclasses.asdict(manifest), "digest": manifest.digest}
+    else:
+        with open_client(args) as client:
+            if isinstance(client, RestClient) and not args.model:
+                fields = {"models": client.models(timeout_s=args.timeout)}
+            else:
+                fields = client.describe(_model(args), version=args.version, timeout_s=args.timeout)
+    show(args, fields, "\n".join(_outline(fields)))
     return 0
+
+
+def _outline(fields: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """A line for each value, what belongs together indented; long lists by their ends."""
+    for name, value in fields.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            yield f"{indent}{name}"
+            for entry in value:
+                yield from _outline(entry, indent + "    ")
+        elif isinstance(value, dict):
+            yield f"{indent}{name}"
+            yield from _outline(value, indent + "    ")
+        elif isinstance(value, list) and len(value) > _LONG_LIST:
+            yield f"{indent}{name:<13} {len(value)}: {value[0]} ... {value[-1]}"
+        else:
+            yield f"{indent}{name:<13} {value}"
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -216,7 +243,12 @@ def _request_parts(args: argparse.Namespace) -> dict[str, bytes]:
 def _request_texts(args: argparse.Namespace) -> dict[str, str]:
     """The options that are part of a request, as far as they were given."""
     texts = {"time": args.time, "window": args.window, "mode": args.mode, "past_only": args.past_only and "true"}
-    texts |= {"order": args.order, "min_baseline_k": args.min_baseline_k, "suspects": args.suspects}
+    texts |= {
+        "encoding": args.encoding,
+        "order": args.order,
+        "min_baseline_k": args.min_baseline_k,
+        "suspects": args.suspects,
+    }
     texts["triples"] = args.triples and json.dumps([pair.split(",") for pair in args.triples])
     return {name: text for name, text in texts.items() if text}
 
@@ -224,12 +256,14 @@ def _request_texts(args: argparse.Namespace) -> dict[str, str]:
 def _predict_bytes(args: argparse.Namespace, parts: dict[str, bytes]) -> bytes:
     if args.bundle:
         return open_bundle(args.bundle).predict_bytes(parts).body
+    with open_client(args) as client:
+        return client.predict_bytes(_model(args), parts, version=args.version, timeout_s=args.timeout)
+
+
+def _model(args: argparse.Namespace) -> str:
     if not args.model:
         raise InvalidInput("--model is missing: a server may have several; needed amun or iustfm")
-    if args.url:
-        return RestClient(args.url).predict_bytes(args.model, parts, version=args.version)
-    with GrpcClient(args.grpc) as client:
-        return client.predict_bytes(args.model, parts, version=args.version)
+    return str(args.model)
 
 
 def _read(path: Path) -> bytes:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from thermoscale.cli_front import add_front_options, front_of
-from thermoscale.cli_parts import add_verb, show
-from thermoscale.client import GrpcClient, RestClient
+from thermoscale.cli_parts import add_access_options, add_verb, grpc_client, rest_client, show
+from thermoscale.client import RestClient
 from thermoscale.errors import Unavailable
 from thermoscale.launcher import DRAIN_TIMEOUT_S, START_TIMEOUT_S, TorchServe
 from thermoscale.readiness import Golden, read_golden_of, read_workers, require_golden
@@ -51,6 +51,7 @@ def _add_ready(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grpc", help="gRPC address, to be asked too")
     parser.add_argument("--management", help="REST address of the management API, for the state of the workers")
     parser.add_argument("--timeout", type=float, default=0.0, help="seconds to keep asking, default: ask once")
+    add_access_options(parser)
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -116,9 +117,10 @@ def _require_ready(args: argparse.Namespace, golden: Golden) -> float:
         workers = read_workers(RestClient(args.management), golden.model, golden.version)
         if not workers or any(worker.status != "READY" for worker in workers):
             raise Unavailable(f"workers of {golden.model}: {[worker.status for worker in workers]}, needed READY")
-    difference = require_golden(RestClient(args.url), golden)
+    with rest_client(args, retries=0) as rest:
+        difference = require_golden(rest, golden)
     if args.grpc:
-        with GrpcClient(args.grpc) as client:
+        with grpc_client(args, retries=0) as client:
             difference = max(difference, require_golden(client, golden))
     return difference
 

@@ -174,8 +174,11 @@ class RestClient(_Client):
             InvalidInput: a server without the front, which answers no such question.
             Unavailable: no answer.
         """
-        deadline = Deadline(timeout_s)
-        body = attempt(lambda: self._ok("GET", "/v1/models", b"", {}, deadline), deadline, self.retries)
+        status, body = self.request("GET", "/v1/models", timeout_s=timeout_s)
+        if status == 404:
+            raise InvalidInput(f"{self.url} lists no models, a server without the front does not: name a model")
+        if status != 200:
+            raise error_of_http(status, {}, body)
         found: list[dict[str, Any]] = _json_object(body)["models"]
         return found
 

@@ -16,7 +16,8 @@ import pytest
 from thermoscale.grpc_messages import PREDICTIONS_METHOD, load_messages
 from thermoscale.wire.npz import encode_npz
 
-REPLY = encode_npz({"lst": np.full((2, 3), 290.0, np.float32), "meta": {"unit": "K"}})
+META = {"unit": "K", "bundle": "amun", "version": "1.0.0", "note": "clear-sky skin temperature, not air temperature"}
+REPLY = encode_npz({"lst": np.full((2, 3), 290.0, np.float32), "meta": META})
 
 
 @dataclass
@@ -51,6 +52,9 @@ class HttpServer(ThreadingHTTPServer):
         self.answers = [Answer()]
         self.seen: list[Seen] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, *args: Any) -> None:
+        """Be quiet: clients break off here on purpose."""
 
     def next_answer(self) -> Answer:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
