@@ -9,7 +9,7 @@ from drills.load import Tally, send
 from drills.oracle import Case, Oracle, slow_case
 from drills.stage import Row, Stage, watched_workers
 
-_QUEUE_FULL_S = 60.0
+_QUEUE_FULL_S = 120.0
 
 
 def many_clients(stage: Stage) -> Row:

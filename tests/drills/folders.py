@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,19 +48,32 @@ def _fill_and_free(stage: Stage, engine: Engine, clients: Mapping[str, Client], 
 
 def store_removed(stage: Stage) -> Row:
     """The folder with the archives vanishes, then a worker dies: what is unpacked has to do."""
-    store = Path(tempfile.mkdtemp(prefix="s", dir=stage.folder))
-    archives = [Path(shutil.copy(archive, store)) for archive in stage.archives]
-    engine = stage.new_engine(archives)
 
-    def strike(target: Engine) -> frozenset[int]:
-        shutil.rmtree(store, ignore_errors=True)
-        pid = target.workers("amun")[0].pid
+    def kill(engine: Engine) -> frozenset[int]:
+        pid = engine.workers("amun")[0].pid
         psutil.Process(pid).kill()
         return frozenset([pid])
 
+    return _without_store(stage, "model store removed, then a worker killed", kill)
+
+
+def store_removed_for_server(stage: Stage) -> Row:
+    """The folder with the archives vanishes, then the server is killed, which unpacks them when it starts."""
+
+    def kill(engine: Engine) -> frozenset[int]:
+        engine.server().kill()
+        return frozenset()
+
+    return _without_store(stage, "model store removed, then the server killed", kill)
+
+
+def _without_store(stage: Stage, name: str, kill: Callable[[Engine], frozenset[int]]) -> Row:
+    store = Path(tempfile.mkdtemp(prefix="s", dir=stage.folder))
+    engine = stage.new_engine([Path(shutil.copy(archive, store)) for archive in stage.archives])
     try:
         start_and_wait(engine)
-        return stage.fault("model store removed, then a worker killed", strike, engine)
+        shutil.rmtree(store)
+        return stage.fault(name, kill, engine)
     finally:
         engine.stop()
 

@@ -19,6 +19,7 @@ DRILLS: dict[str, Callable[[Stage], Row]] = {
     "queue": crowds.full_queue,
     "disk": folders.disk_full,
     "store": folders.store_removed,
+    "store-server": folders.store_removed_for_server,
     "golden": golden.broken_golden,
     "keys": keys.rotation,
 }
