@@ -1,62 +1,58 @@
-"""Wait until a server that takes no new work has answered what it had begun.
+"""Wait until a server that begins no new work has answered what it had begun.
 
 Measured with TorchServe 0.12: told to end, it lets gRPC calls finish, those in its queue too, but cuts REST requests.
 """
 
+import fcntl
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-import psutil
+from thermoscale.in_work import LOCKS_NAME, MARK_NAME
 
-from thermoscale.draining import MARK_NAME
-
-_SAMPLE_S = 0.1
-_QUIET_SAMPLES = 3
-"""A worker never computes for so long without using the processor, and waits for a request without using it at all."""
+_POLL_S = 0.05
+_SETTLE_S = 0.3
+"""For TorchServe to take an answer from its worker and to write it to the client."""
 
 _ESTABLISHED = "01"
 
 
-def drain(folder: Path, workers: Sequence[int], ports: Iterable[int], timeout_s: float) -> bool:
+def drain(folder: Path, ports: Iterable[int], timeout_s: float) -> bool:
     """Have the workers refuse new work; wait until earlier work is done and its answers have left our buffers.
 
     Args:
         folder: temporary folder of the workers.
-        workers: process ids.
         ports: on which the answers leave.
 
     Returns:
         Whether that was reached in time.
     """
-    mark = folder / MARK_NAME
-    mark.touch()
+    (folder / MARK_NAME).touch()
     deadline = time.monotonic() + timeout_s
-    quiet = dict.fromkeys(workers, 0)
-    before = {pid: _work_of(pid) for pid in workers}
-    while quiet or _has_unsent(ports):
-        if time.monotonic() > deadline:
+    busy = list((folder / LOCKS_NAME).iterdir())
+    while busy := [lock for lock in busy if _is_held(lock)]:  # free once: what follows is refused
+        if not _sleep(_POLL_S, deadline):
             return False
-        time.sleep(_SAMPLE_S)
-        for pid in list(quiet):
-            now = _work_of(pid)
-            quiet[pid] = quiet[pid] + 1 if now is not None and now == before[pid] else 0
-            before[pid] = now
-            if quiet[pid] >= _QUIET_SAMPLES or Path(f"{mark}-{pid}").exists() or not psutil.pid_exists(pid):
-                del quiet[pid]  # whatever it does from now on, it refuses
+    _sleep(_SETTLE_S, deadline)
+    while _has_unsent(ports):
+        if not _sleep(_POLL_S, deadline):
+            return False
     return True
 
 
-def _work_of(pid: int) -> float | None:
-    """Processor seconds of a sleeping process; None: it is running, waits for the disk, or has ended."""
-    try:
-        process = psutil.Process(pid)
-        if process.status() != psutil.STATUS_SLEEPING:
-            return None
-        times = process.cpu_times()
-    except psutil.NoSuchProcess:
-        return None
-    return times.user + times.system
+def _sleep(seconds: float, deadline: float) -> bool:
+    """Whether there was time."""
+    time.sleep(max(0.0, min(seconds, deadline - time.monotonic())))
+    return time.monotonic() < deadline
+
+
+def _is_held(lock: Path) -> bool:
+    with lock.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _has_unsent(ports: Iterable[int]) -> bool:

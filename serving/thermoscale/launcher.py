@@ -19,6 +19,7 @@ from thermoscale.client import GrpcClient, RestClient
 from thermoscale.drain import drain
 from thermoscale.errors import BundleError, Unavailable
 from thermoscale.guard import end_processes
+from thermoscale.in_work import LOCKS_NAME
 from thermoscale.own_folder import OwnFolder
 from thermoscale.readiness import Golden, Worker, read_golden_of, read_workers, require_golden
 from thermoscale.restarts import Restarts
@@ -93,6 +94,7 @@ class TorchServe:
             config = write_config(self.folder, self._archives, self._ports, self._workers)
             self._command = java_command(self.folder, config, self._heap_mb)
             self._python_path = write_stand_in(self.folder)
+            (self.folder / LOCKS_NAME).mkdir()
             self._logs.mkdir(parents=True, exist_ok=True)
             (self._logs / "jvm.log").write_bytes(b"")
             self._launch()
@@ -130,11 +132,7 @@ class TorchServe:
         Returns:
             Whether all were answered in time.
         """
-        try:
-            workers = [worker.pid for model in self.goldens for worker in self.workers(model)]
-        except Unavailable:  # it has ended, or is starting: nothing is in work
-            return True
-        return drain(self.folder, workers, (self._ports.rest, self._ports.grpc), timeout_s)
+        return drain(self.folder, (self._ports.rest, self._ports.grpc), timeout_s)
 
     def stop(self) -> None:
         """Ask the server to end, then end what it left and remove its temporary folder; safe to repeat."""

@@ -31,28 +31,19 @@ class OwnFolder:
         remove_stale()
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
         self._lock = _lock_new(self.path)
-        self._guard: subprocess.Popen[bytes] | None = None
-        self.keep_guarded()
+        self._guard = _start_guard(self.path)
 
     def keep_guarded(self) -> None:
         """Start the guard, again should it have ended; to be called from time to time."""
-        if self._guard is None or self._guard.poll() is not None:
-            self._guard = subprocess.Popen(
-                [sys.executable, "-I", guard.__file__, str(self.path)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                cwd="/",
-                start_new_session=True,
-            )
+        if self._guard.poll() is not None:
+            _close_pipe(self._guard)
+            self._guard = _start_guard(self.path)
 
     def remove(self) -> None:
         """End what runs in the folder and remove it; safe to repeat."""
-        process, self._guard = self._guard, None
-        if process is not None:
-            assert process.stdin is not None
-            process.stdin.close()  # the guard's sign to do its work
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_PATIENCE_S)
+        _close_pipe(self._guard)  # its sign to do its work
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._guard.wait(_PATIENCE_S)
         guard.clear(self.path)
         self._lock.close()
 
@@ -62,6 +53,21 @@ def remove_stale() -> None:
     for folder in Path(tempfile.gettempdir()).resolve().glob(f"{PREFIX}*"):
         if _is_abandoned(folder):
             guard.clear(folder)
+
+
+def _start_guard(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", guard.__file__, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
+
+
+def _close_pipe(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
 
 
 def _lock_new(folder: Path) -> IO[bytes]:

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thermoscale.draining import require_not_draining
 from thermoscale.errors import BundleError, InvalidInput
+from thermoscale.in_work import in_work
 from thermoscale.torchserve_report import Report
 from thermoscale.wire.status import INTERNAL, status_of
 
@@ -78,8 +78,8 @@ class BundleHandler:
         start, server_id = time.perf_counter(), context.get_request_id(0)
         headers, observed = context.get_all_request_header(0), dict[str, Any](values=data[0])
         try:
-            require_not_draining()
-            reply = self._service.predict_bytes(_parts_of(data[0], headers), observed)
+            with in_work():
+                reply = self._service.predict_bytes(_parts_of(data[0], headers), observed)
             self._report.answered(observed, _ms_since(start))
         except Exception as error:
             status = status_of(error)

@@ -77,6 +77,7 @@ def breakable_server(
     log_config.write_text(log_config.read_text().replace(">10 MB<", ">20 KB<"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torchserve_setup, "resource_folder", lambda _: small)
-        with TorchServe([breakable(archives["amun"], folder / "amun.mar")], log_folder=folder / "logs") as running:
+        archive = breakable(archives["amun"], folder / "amun.mar")
+        with TorchServe([archive], workers=1, log_folder=folder / "logs") as running:
             running.wait_ready()
             yield running, folder / "logs"
