@@ -11,7 +11,7 @@ import numpy as np
 from thermoscale.arrays import Array
 from thermoscale.pipelines import flags as flag_bits
 
-_SIDE = 256
+_SIDE = 128
 _INPUTS = ("coarse", "factors")
 _FLAGS = {name.lower(): bit for name, bit in vars(flag_bits).items() if name.isupper()}
 
