@@ -22,8 +22,8 @@ SENDERS = 24
 STEPS = 7
 
 
-def open_loop(send: Callable[[int], Any], rate: float, n: int, seed: int) -> dict[str, float]:
-    """Send ``n`` requests at Poisson arrivals with ``rate`` a second; percentiles of the latencies, ms."""
+def open_loop(send: Callable[[int], Any], rate: float, n: int, seed: int) -> dict[str, Any]:
+    """Send ``n`` requests at Poisson arrivals with ``rate`` a second; percentiles of the answered ones' latencies, ms."""
     due = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, n))
     latencies, turn, lock = np.full(n, np.nan), iter(range(n)), threading.Lock()
     errors: list[str] = []
@@ -49,7 +49,8 @@ def open_loop(send: Callable[[int], Any], rate: float, n: int, seed: int) -> dic
     for thread in threads:
         thread.join()
     answered = 1e3 * latencies[np.isfinite(latencies)]
-    return {"rate": rate, "n": n, "errors": len(errors), **percentiles(answered)}
+    found = percentiles(answered) if len(answered) else {}
+    return {"rate": rate, "n": n, "errors": len(errors), "first_error": errors[0] if errors else None, **found}
 
 
 def idle(send: Callable[[int], Any], n: int) -> dict[str, float]:

@@ -15,35 +15,41 @@ from serving_archives import ECHO
 from serving_machine import BenchServer, cpu_s, percentiles
 from serving_requests import Request
 
+from thermoscale.arrays import FloatArray
 from thermoscale.client import GrpcClient, RestClient, decode_reply
 from thermoscale.wire.npz import encode_npz
 
 GOAL_RATIO = 1.15
+WARM_UP, RESAMPLES = 3, 1000
 Clients = Mapping[str, RestClient | GrpcClient]
 
 
+class Kind(NamedTuple):
+    """What is sent, to which model, how its reply tells the seconds in the handler, and the processes at work."""
+
+    model: str
+    body: bytes
+    handler_s: Callable[[bytes], float]
+    pids: Mapping[str, int]
+
+
 class Sample(NamedTuple):
-    """One exchange: seconds of the client and of the handler, and processor time by process."""
+    """One exchange: seconds of the client and of the handler, processor time by process, size of the reply."""
 
     client_s: float
     handler_s: float
     cpu_s: dict[str, float]
+    reply_bytes: int
 
 
-def exchange(
-    client: RestClient | GrpcClient,
-    model: str,
-    body: bytes,
-    handler_s: Callable[[bytes], float],
-    pids: Mapping[str, int],
-) -> tuple[Sample, bytes]:
-    """Send ``body`` once."""
-    before = {name: cpu_s(pid) for name, pid in pids.items()}
+def exchange(client: RestClient | GrpcClient, kind: Kind) -> Sample:
+    """Send the body once."""
+    before = {name: cpu_s(pid) for name, pid in kind.pids.items()}
     start = time.perf_counter()
-    reply = client.predict_bytes(model, {"body": body})
+    reply = client.predict_bytes(kind.model, {"body": kind.body})
     took = time.perf_counter() - start
-    spent = {name: cpu_s(pid) - before[name] for name, pid in pids.items()}
-    return Sample(took, handler_s(reply), spent), reply
+    spent = {name: cpu_s(pid) - before[name] for name, pid in kind.pids.items()}
+    return Sample(took, kind.handler_s(reply), spent, len(reply))
 
 
 def of_echo(reply: bytes) -> float:
@@ -68,44 +74,56 @@ def overhead(
     requests: Mapping[str, Request],
     rounds: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Every wire and case; ``pids``: client and jvm."""
+    """Every wire and request; ``pids``: client and jvm."""
     found: dict[str, Any] = {}
+    (echo_worker,) = server.worker_pids(ECHO)
     for name, request in requests.items():
-        body, (worker,) = encode_npz(request.arrays), server.worker_pids(request.model)
-        (echo_worker,) = server.worker_pids(ECHO)
-        of = {"model": {**pids, "worker": worker}, "echo": {**pids, "worker": echo_worker}}
+        (worker,) = server.worker_pids(request.model)
+        model = Kind(request.model, encode_npz(request.arrays), of_model, {**pids, "worker": worker})
         for wire, client in clients.items():
             say(f"overhead {wire} {name}")
-            found[f"{wire} {name}"] = _pair(client, request, body, of, rounds[name])
+            sample = [exchange(client, model) for _ in range(WARM_UP)][-1]
+            echo, busy = (
+                Kind(
+                    ECHO,
+                    echo_body(len(model.body), sample.reply_bytes, busy_s),
+                    of_echo,
+                    {**pids, "worker": echo_worker},
+                )
+                for busy_s in (0.0, sample.handler_s)
+            )
+            found[f"{wire} {name}"] = _compare(client, {"model": model, "echo": echo, "busy": busy}, rounds[name])
     return found
 
 
-def _pair(
-    client: RestClient | GrpcClient, request: Request, body: bytes, pids: Mapping[str, Mapping[str, int]], rounds: int
-) -> dict[str, Any]:
+def _compare(client: RestClient | GrpcClient, kinds: Mapping[str, Kind], rounds: int) -> dict[str, Any]:
     """Turn by turn; who comes first changes."""
-    kept: dict[str, list[Sample]] = {"model": [], "echo": [], "busy": []}
-    for _ in range(3):
-        sample, reply = exchange(client, request.model, body, of_model, pids["model"])
-    quick = echo_body(len(body), len(reply), 0.0)
-    busy = echo_body(len(body), len(reply), sample.handler_s)
-    kinds = [("model", request.model, body, of_model), ("echo", ECHO, quick, of_echo), ("busy", ECHO, busy, of_echo)]
+    kept: dict[str, list[Sample]] = {name: [] for name in kinds}
+    names = list(kinds)
     for turn in range(rounds):
-        for kind, model, sent, handler_s in kinds[turn % 3 :] + kinds[: turn % 3]:
-            found, reply = exchange(client, model, sent, handler_s, pids["model" if kind == "model" else "echo"])
-            kept[kind].append(found)
-    over = {kind: np.array([1e3 * (s.client_s - s.handler_s) for s in samples]) for kind, samples in kept.items()}
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            kept[name].append(exchange(client, kinds[name]))
+    over = {name: np.array([1e3 * (s.client_s - s.handler_s) for s in samples]) for name, samples in kept.items()}
     return {
-        "request_bytes": len(body),
-        "reply_bytes": len(reply),
+        "request_bytes": len(kinds["model"].body),
         "rounds": rounds,
         "handler_ms": float(np.median([1e3 * s.handler_s for s in kept["model"]])),
-        **{kind: {**percentiles(over[kind]), **_cpu(samples)} for kind, samples in kept.items()},
+        **{name: {**percentiles(over[name]), **_cost(samples)} for name, samples in kept.items()},
         "ratio": float(np.median(over["model"]) / np.median(over["echo"])),
+        "ratio_95": _interval(over["model"], over["echo"]),
         "ratio_busy": float(np.median(over["model"]) / np.median(over["busy"])),
     }
 
 
-def _cpu(samples: list[Sample]) -> dict[str, Any]:
-    """Processor time for each request by process."""
-    return {"cpu_ms": {who: 1e3 * float(np.mean([s.cpu_s[who] for s in samples])) for who in samples[0].cpu_s}}
+def _cost(samples: list[Sample]) -> dict[str, Any]:
+    """Mean processor time for each request by process; size of a reply."""
+    spent = {who: 1e3 * float(np.mean([s.cpu_s[who] for s in samples])) for who in samples[0].cpu_s}
+    return {"cpu_ms": spent, "reply_bytes": samples[-1].reply_bytes}
+
+
+def _interval(model: FloatArray, echo: FloatArray) -> list[float]:
+    """Between which values 95 of 100 ratios of medians lie when the turns are drawn anew."""
+    drawn = np.random.default_rng(0).integers(0, len(model), (RESAMPLES, len(model)))
+    ratios = np.median(model[drawn], axis=1) / np.median(echo[drawn], axis=1)
+    return [float(value) for value in np.percentile(ratios, (2.5, 97.5))]

@@ -142,7 +142,7 @@ def litserve(networks: Mapping[str, Network], folder: Path) -> Iterator[dict[str
 def torchserve(networks: Mapping[str, Network], folder: Path) -> Iterator[dict[str, dict[str, Send]]]:
     """TorchServe with a handler of a few lines, started as ours."""
     archives = [pack_plain(name, network, folder) for name, network in networks.items()]
-    with BenchServer(archives) as server:
+    with BenchServer(archives, workers=1) as server:
         server.wait_all_ready()
         with GrpcClient(server.grpc_address) as grpc_client:
             clients = {"rest": RestClient(server.rest_url), "grpc": grpc_client}
