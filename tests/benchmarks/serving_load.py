@@ -23,7 +23,7 @@ STEPS = 7
 
 
 def open_loop(send: Callable[[int], Any], rate: float, n: int, seed: int) -> dict[str, Any]:
-    """Send ``n`` requests at Poisson arrivals with ``rate`` a second; percentiles of the answered ones' latencies, ms."""
+    """Send ``n`` requests at Poisson arrivals with ``rate`` a second; percentiles, ms, of those that were answered."""
     due = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, n))
     latencies, turn, lock = np.full(n, np.nan), iter(range(n)), threading.Lock()
     errors: list[str] = []
