@@ -21,6 +21,7 @@ bench: .venv/installed
 	$(BIN)/python tests/benchmarks/bench_iustfm.py
 	$(BIN)/python tests/benchmarks/bench_mosaic.py
 	$(BIN)/python tests/benchmarks/bench_amun.py --threads 1
+	$(BIN)/python tests/benchmarks/bench_serving.py
 
 drill: .venv/installed
 	PYTHONPATH=tests $(BIN)/python -m drills

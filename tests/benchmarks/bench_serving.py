@@ -20,6 +20,8 @@ clients of thermoscale.client in this process. Ratios are of one run, in which t
 import argparse
 import json
 import os
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -237,6 +239,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--quick", action="store_true", help="a few requests of every part: to see that it runs")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers are ended on the way out
     with tempfile.TemporaryDirectory() as folder:
         found = run_quick(QUICK, Path(folder)) if args.quick else run(FULL, set(args.parts), Path(folder))
     say("")
