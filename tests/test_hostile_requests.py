@@ -37,6 +37,8 @@ SERIES = linear_series()
 TIME = SERIES.coarse_time[2]
 LIMITS = Limits(max_inflated_bytes=2**22, ratio_free_bytes=2**20, max_pixels=2**16, max_reply_bytes=2**22)
 MOST_SECONDS = 5.0  # of processor time; a good request takes 0.02
+# GDAL quotes bytes of the file in its messages, and rasterio reports on standard error that it cannot log them as text.
+pytestmark = pytest.mark.filterwarnings("ignore:.*rasterio._env.log_error:pytest.PytestUnraisableExceptionWarning")
 fuzz = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
@@ -94,9 +96,9 @@ def test_the_good_ones_are_answered(services: dict[str, Service]) -> None:
 
 
 @fuzz
-@given(st.sampled_from(GOOD), st.floats(0, 1, exclude_max=True))
-def test_a_truncated_part_is_refused(services: dict[str, Service], good: tuple, share: float) -> None:
-    name, parts = good
+@given(st.sampled_from(range(len(GOOD))), st.floats(0, 1, exclude_max=True))
+def test_a_truncated_part_is_refused(services: dict[str, Service], good: int, share: float) -> None:
+    name, parts = GOOD[good]
     largest = max(parts, key=lambda part: len(parts[part]))
     cut = parts[largest][: int(share * len(parts[largest]))]
     with pytest.raises(InvalidInput):
@@ -104,9 +106,12 @@ def test_a_truncated_part_is_refused(services: dict[str, Service], good: tuple, 
 
 
 @fuzz
-@given(st.sampled_from(GOOD), st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), min_size=1))
-def test_flipped_bits_give_a_reply_or_an_error(services: dict[str, Service], good: tuple, flips: list) -> None:
-    name, parts = good
+@given(
+    st.sampled_from(range(len(GOOD))),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), min_size=1),
+)
+def test_flipped_bits_give_a_reply_or_an_error(services: dict[str, Service], good: int, flips: list) -> None:
+    name, parts = GOOD[good]
     largest = max(parts, key=lambda part: len(parts[part]))
     body = bytearray(parts[largest])
     for share, bit in flips:
@@ -115,11 +120,11 @@ def test_flipped_bits_give_a_reply_or_an_error(services: dict[str, Service], goo
 
 
 @fuzz
-@given(st.sampled_from(GOOD), st.integers(0, 1500), st.binary(min_size=1, max_size=12))
+@given(st.sampled_from(range(len(GOOD))), st.integers(0, 1500), st.binary(min_size=1, max_size=12))
 def test_overwritten_headers_give_a_reply_or_an_error(
-    services: dict[str, Service], good: tuple, at: int, patch: bytes
+    services: dict[str, Service], good: int, at: int, patch: bytes
 ) -> None:
-    name, parts = good
+    name, parts = GOOD[good]
     for part, body in parts.items():
         if len(body) > at + len(patch):
             parts = {**parts, part: body[:at] + patch + body[at + len(patch) :]}
@@ -142,11 +147,11 @@ VALUES = st.one_of(
 
 
 @fuzz
-@given(st.sampled_from(GOOD[:3] + GOOD[4:5]), st.dictionaries(st.sampled_from(KEYS), VALUES, min_size=1, max_size=4))
+@given(st.sampled_from([0, 1, 2, 4]), st.dictionaries(st.sampled_from(KEYS), VALUES, min_size=1, max_size=4))
 def test_values_of_any_type_and_shape_give_a_reply_or_an_error(
-    services: dict[str, Service], good: tuple, values: dict
+    services: dict[str, Service], good: int, values: dict
 ) -> None:
-    name, parts = good
+    name, parts = GOOD[good]
     stream = io.BytesIO()
     with np.load(io.BytesIO(parts["body"])) as arrays:
         np.savez(stream, **{**arrays, **values})
