@@ -51,9 +51,6 @@ class Engine(Protocol):
     def server(self) -> psutil.Process:
         """The process that takes the requests; raises Unavailable while there is none."""
 
-    def register(self, archive: Path) -> None:
-        """Load one more archive beside those that are served, without a part in the default traffic."""
-
     def log(self) -> str:
         """All that launcher and server have written."""
 
@@ -125,14 +122,6 @@ class TorchServeEngine:
                     return process
         raise Unavailable("no Java process")
 
-    def register(self, archive: Path) -> None:
-        (store,) = self._temp.glob("*/model_store")
-        shutil.copyfile(archive, store / archive.name)
-        query = f"url={archive.name}&initial_workers=1&synchronous=false"
-        status, reply = self._management.request("POST", f"/models?{query}")
-        if status not in (200, 202):
-            raise Unavailable(f"registering {archive.name}: {status} {reply!r}")
-
     def log(self) -> str:
         paths = [self._output, *sorted(self._logs.rglob("*.log"))]
         return "\n".join(path.read_text("utf-8", "replace") for path in paths if path.exists())
@@ -199,8 +188,8 @@ def is_ready(engine: Engine, models: Sequence[str] | None = None, gone: frozense
 def seconds_until_ready(
     engine: Engine, since: float, *, patience_s: float, gone: frozenset[int] = frozenset()
 ) -> float | None:
-    """Seconds from ``since`` (monotonic) until :func:`is_ready`; None: not within ``patience_s``."""
-    while time.monotonic() - since < patience_s:
+    """Seconds from ``since`` (monotonic) until :func:`is_ready`; None: not within ``patience_s``, or it has ended."""
+    while time.monotonic() - since < patience_s and is_running(engine):
         if is_ready(engine, gone=gone):
             return time.monotonic() - since
         time.sleep(_POLL_S)

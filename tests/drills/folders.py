@@ -18,7 +18,7 @@ from drills.stage import Row, Stage, start_and_wait
 
 _TMPFS_MB = 64
 _WHILE_FULL_S = 5.0
-_REFUSAL_S = 30.0
+_REFUSAL_S = 120.0
 
 
 def disk_full(stage: Stage) -> Row:
@@ -103,17 +103,17 @@ def _fill(disk: Path) -> None:
 
 
 def _start_on_full_disk(stage: Stage, disk: Path, row: Row) -> None:
-    """A start without any space ends, and says why, instead of hanging."""
+    """A start finds another temporary folder, as Python does, or ends and says why; it does not hang."""
     engine = stage.new_engine(folder=disk / "again")
     for folder in ("logs", "temp"):
         (disk / "again" / folder).mkdir(parents=True)
     _fill(disk)
     engine.start()
-    since = time.monotonic()
-    while time.monotonic() - since < _REFUSAL_S and is_running(engine):
-        time.sleep(0.1)
-    if is_running(engine):
-        row.defects.append(f"a start on a full disk does not end within {_REFUSAL_S:.0f} s")
+    seconds = seconds_until_ready(engine, time.monotonic(), patience_s=_REFUSAL_S)
+    if seconds is not None:
+        row.note = "a start on the full disk gets ready with a temporary folder elsewhere"
+    elif is_running(engine):
+        row.defects.append(f"a start on a full disk is neither ready nor ended within {_REFUSAL_S:.0f} s")
     elif "No space left" not in engine.log():
         row.defects.append(f"a start on a full disk does not say so: {engine.log()[-200:]!r}")
     engine.stop()
