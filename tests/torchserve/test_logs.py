@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from torchserve.breakable import WIRES, rest
 
+from thermoscale.grpc_messages import PREDICTIONS_METHOD
 from thermoscale.launcher import TorchServe
 from thermoscale.testing.bundles import tiny_amun_config, tiny_amun_request
 from thermoscale.torchserve import INTERNAL_TEXT
@@ -85,6 +87,12 @@ def test_logs_stay_within_their_bound_and_every_line_is_a_record(breakable_serve
         connection.request("POST", "/predictions/amun", b"PK", {"Content-Type": "application/octet-stream"})
         assert connection.getresponse().read()
     connection.close()
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        malformed = channel.unary_unary(PREDICTIONS_METHOD, bytes, bytes)
+        for _ in range(50):
+            with pytest.raises(grpc.RpcError, match="UNKNOWN"):
+                malformed(b"\xff\xff\xff")
+    assert (folder / "jvm.log").stat().st_size < 2000
     longest = 2**13
     for name in ("requests", "torchserve"):
         files = list(folder.glob(f"{name}*.log"))
