@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from thermoscale.bundle.manifest import read_manifest
+from thermoscale.cli_doctor import add_doctor_verb
 from thermoscale.cli_parts import add_server_options, add_verb, open_client, show
 from thermoscale.cli_serve import add_serve_verbs
 from thermoscale.client import RestClient, decode_reply
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     packing.add_argument("bundle", type=Path, help="folder exported/<pipeline>/<version>")
     packing.add_argument("--model-store", type=Path, default=Path("model_store"), help="default %(default)s")
     add_serve_verbs(verbs)
+    add_doctor_verb(verbs)
     return parser
 
 
