@@ -15,6 +15,7 @@ from thermoscale.launcher import TorchServe
 from thermoscale.release.mar import pack
 from thermoscale.resources import resource_folder
 from thermoscale.testing.bundles import write_tiny_amun, write_tiny_iustfm
+from thermoscale.wire.file_parts import ROOTS_VARIABLE
 
 Call = Callable[..., Any]
 
@@ -51,11 +52,20 @@ def archives(bundles: Mapping[str, Path], tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
-def server(archives: Mapping[str, Path]) -> Iterator[TorchServe]:
+def file_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder whose files requests may name."""
+    return tmp_path_factory.mktemp("file_root")
+
+
+@pytest.fixture(scope="session")
+def server(archives: Mapping[str, Path], file_root: Path) -> Iterator[TorchServe]:
     """Both archives behind one TorchServe, ready."""
-    with TorchServe(list(archives.values())) as running:
-        running.wait_ready()
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ROOTS_VARIABLE, str(file_root))
+        running = TorchServe(list(archives.values()))
+        with running:
+            running.wait_ready()
+            yield running
 
 
 @pytest.fixture(scope="session")
