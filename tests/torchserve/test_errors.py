@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from torchserve.breakable import RESPONSE_TIMEOUT_S, WIRES, Outcome, call
 
+from thermoscale.client_errors import error_of_grpc, error_of_http
 from thermoscale.errors import BundleError
+from thermoscale.front_setup import REFUSALS
 from thermoscale.launcher import TorchServe
 from thermoscale.testing.bundles import tiny_amun_config, tiny_amun_request
 from thermoscale.torchserve import INTERNAL_TEXT
@@ -28,13 +31,33 @@ def table(first_column: str) -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
 
 
-OURS, THEIRS = table("error"), table("situation")
+OURS, THEIRS, FRONT = table("error"), table("situation"), table("kind")
+
+
+def raised(row: Mapping[str, str], wire: str) -> str:
+    """What the table says that a client raises; where the wires differ, REST comes first."""
+    return row["client raises"].split(", gRPC ")[-1 if wire == "gRPC" else 0]
+
+
+def raised_by_client(wire: str, status: str, body: bytes) -> str:
+    """What the client makes of it."""
+    if wire == "REST":
+        return type(error_of_http(int(status), {}, body)).__name__
+    return type(error_of_grpc(status, body.decode(), {})).__name__
 
 
 def test_the_table_of_our_errors_is_that_of_the_code() -> None:
     documented = {name: (row["REST"], row["gRPC"]) for name, row in OURS.items()}
     statuses = {kind.__name__: status for kind, status in STATUS_OF_ERROR.items()} | {"any other": INTERNAL}
     assert documented == {name: (str(status.http), status.grpc) for name, status in statuses.items()}
+
+
+def test_the_table_of_the_front_is_that_of_the_code_and_of_the_client() -> None:
+    grpc_names = {code.value[0]: code.name for code in grpc.StatusCode}
+    coded = {refusal.kind: (str(refusal.http), grpc_names[refusal.grpc]) for refusal in REFUSALS.values()}
+    assert {kind: (row["REST"], row["gRPC"]) for kind, row in FRONT.items()} == coded
+    for row in FRONT.values():
+        assert [raised_by_client(wire, row[wire], b"") for wire in WIRES] == [raised(row, wire) for wire in WIRES]
 
 
 def test_all_texts_are_ascii() -> None:
@@ -101,6 +124,7 @@ def test_what_torchserve_answers_itself_is_as_documented(server: TorchServe, sit
     assert outcome.status == THEIRS[situation][wire]
     begins = THEIRS[situation][f"text over {wire} begins"].strip("`")
     assert outcome.text.startswith(begins)
+    assert raised_by_client(wire, outcome.status, outcome.body) == raised(THEIRS[situation], wire)
     if situation == "too large for TorchServe" and wire == "REST":
         assert outcome.body == b""
 
@@ -120,6 +144,7 @@ def test_our_errors_have_their_status_on_both_wires(
 ) -> None:
     outcome = WIRES[wire](server, "amun", parts)
     assert outcome.status == OURS[error][wire]
+    assert raised_by_client(wire, outcome.status, outcome.body) == raised(OURS[error], wire)
     assert outcome.text.isascii()
 
 
