@@ -28,6 +28,18 @@ def test_the_same_seed_gives_the_same_weights(
     assert all(torch.equal(again.state[name], amun_checkpoint.state[name]) for name in again.state)
 
 
+def test_what_a_whole_scene_is_off_does_not_choose_the_weights(
+    pairs: Pairs, amun_settings: AmunSettings, amun_checkpoint: AmunCheckpoint
+) -> None:
+    valid = pairs.subset((4, 5))
+    assert valid.fine is not None
+    off = replace(valid, fine=valid.fine + np.array([3.0, -2.0], np.float32)[:, None, None])
+    again = fit_amun(pairs.subset(range(4)), off, amun_settings, seed=0)
+    scores, before = ([score for *_, score in found.training["history"]] for found in (again, amun_checkpoint))
+    assert scores == pytest.approx(before, abs=1e-3)
+    assert again.metrics["valid"]["rmse"] > amun_checkpoint.metrics["valid"]["rmse"] + 1.0
+
+
 def test_the_halo_covers_the_receptive_radius(amun_checkpoint: AmunCheckpoint) -> None:
     config = amun_checkpoint.config
     assert receptive_radius(amun_checkpoint.network) <= config.halo_px

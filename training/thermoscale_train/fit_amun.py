@@ -47,7 +47,8 @@ def fit_amun(
 
     Args:
         resume: file that keeps the state of an unfinished run.
-        on_score: told the RMSE on ``pairs_valid`` at every evaluation; may end the run.
+        on_score: told the RMSE on ``pairs_valid``, without what no scene foretells of its mean, at every evaluation;
+            may end the run.
 
     Raises:
         InvalidInput: no truth, a scale factor that is not whole, different factors, or sizes that leave no tile.
@@ -59,7 +60,8 @@ def fit_amun(
     scenes = prepare_scenes(config, pairs_train, samples)
     judged = prepare_scenes(config, pairs_valid, samples)
     network = Amun(_with_detail_scale(structure, scenes))
-    scenes = _fit_bias(network, scenes)
+    network.scene_bias.fit(*_scene_means(scenes))
+    scenes, scored = _without_surprise(network, scenes), _without_surprise(network, judged)
 
     def loss_at(step: int) -> Tensor:
         rng = np.random.default_rng([seed, step])
@@ -69,7 +71,7 @@ def fit_amun(
     outcome = train(
         network,
         loss_at,
-        lambda: mean_rmse(network, judged),
+        lambda: mean_rmse(network, scored),
         settings.training,
         name="AMUN",
         progress=progress,
@@ -77,13 +79,15 @@ def fit_amun(
         on_score=on_score,
     )
     _calibrate(network, judged, seed)
+    with torch.no_grad():
+        rmse = mean_rmse(network, judged)
     return AmunCheckpoint(
         config=config,
         network=network.config,
         state=network.state_dict(),
         golden=_golden(pairs_valid, config),
         training=_training_record(pairs_train, pairs_valid, settings, seed, outcome),
-        metrics={"valid": {"rmse": outcome.best_score, "rmse_bicubic": _bicubic_rmse(judged)}},
+        metrics={"valid": {"rmse": rmse, "rmse_bicubic": _bicubic_rmse(judged)}},
         sky=sky,
     )
 
@@ -201,15 +205,20 @@ def _rounded_down(px: int, multiple_px: int) -> int:
     return px // multiple_px * multiple_px
 
 
-def _fit_bias(network: Amun, scenes: list[AmunScene]) -> list[AmunScene]:
-    """Fit the bias of the coarse sensor; the scenes with what no bias foretells taken off their truth.
-
-    Kelvins by which a whole scene is off teach nothing of its detail, and weigh more in the loss than all detail.
-    """
+def _scene_means(scenes: list[AmunScene]) -> tuple[Tensor, Tensor]:
+    """Moments of each scene, and K by which its coarse image misses the truth in the mean."""
     thumbs, shares = (torch.stack([getattr(scene, name) for scene in scenes]) for name in ("thumb", "thumb_valid"))
-    moments = scene_moments(thumbs, shares)
     missed = torch.stack([(scene.truth - scene.coarse).nanmean() for scene in scenes])
-    network.scene_bias.fit(moments, missed)
+    return scene_moments(thumbs, shares), missed
+
+
+def _without_surprise(network: Amun, scenes: list[AmunScene]) -> list[AmunScene]:
+    """The scenes with what their bias does not foretell of their mean taken off their truth.
+
+    Kelvins by which a whole scene is off teach nothing of its detail, and weigh more than all detail: in the loss,
+    and in the score, where they would choose weights by chance.
+    """
+    moments, missed = _scene_means(scenes)
     surprise = missed - network.scene_bias(moments)[:, 0]
     return [replace(scene, truth=scene.truth - off) for scene, off in zip(scenes, surprise, strict=True)]
 
