@@ -24,7 +24,7 @@ from thermoscale.testing.bundles import (
 from thermoscale.wire.limits import Limits
 from thermoscale.wire.npz import encode_npz
 
-VERBS = ("predict", "zones", "inspect", "verify", "pack", "serve", "ready")
+VERBS = ("predict", "zones", "inspect", "verify", "pack", "serve", "ready", "doctor")
 SERIES = linear_series()
 TARGET = SERIES.coarse_time[2]
 Capture = pytest.CaptureFixture[str]
