@@ -54,6 +54,7 @@ def front_of(args: argparse.Namespace, server: TorchServe) -> Front | None:
             host=args.front_host or (_LOOPBACK if args.front_insecure else "0.0.0.0"),
             port=args.front_port,
             log_folder=args.log_folder,
+            drain_s=args.drain_timeout,
             limits=FrontLimits(rate_per_s=args.front_rate, burst=args.front_burst),
         )
     except Unavailable as missing_program:

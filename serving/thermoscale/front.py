@@ -1,7 +1,7 @@
 """The public port: one nginx of our own before a TorchServe on loopback, gone when we are.
 
 nginx checks keys and limits and speaks TLS; ``config/nginx.conf`` says what reaches TorchServe. Its master process is
-our child in a process group of its own, restarted should it end.
+our child in a process group of its own, works in a folder that nothing outlives, and is started again should it end.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import shutil
 import signal
 import ssl
 import subprocess
-import tempfile
 import threading
 import time
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -29,6 +28,7 @@ from thermoscale.front_setup import (
     worker_user,
     write_front_config,
 )
+from thermoscale.own_folder import OwnFolder
 
 LOG_BYTES = 20 * 2**20
 LOGS_KEPT = 5
@@ -80,7 +80,7 @@ class Front:
         self._host, self._port, self._drain_s = host, port, drain_s
         self._log_folder = log_folder.resolve() if log_folder else None
         self.url = f"{'https' if tls else 'http'}://{self._local_host}:{port}"
-        self._temp: Path | None = None
+        self._own: OwnFolder | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._ending = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="front", daemon=True)
@@ -100,16 +100,16 @@ class Front:
         Raises:
             Unavailable: nginx refuses it, in its own words; or does not start; or cannot read the keys file.
         """
-        self._temp = Path(tempfile.mkdtemp(prefix="thermoscale-front-"))
+        self._own = OwnFolder()
         try:
             if worker_user():
-                self._temp.chmod(0o711)  # its folders of bodies belong to another user
+                self.folder.chmod(0o711)  # its folders of bodies belong to another user
             self._logs.mkdir(parents=True, exist_ok=True)
             config = write_front_config(
-                self._temp, self._nginx, listen=f"{self._host}:{self._port}", tls=self._tls, keys=self._keys,
+                self.folder, self._nginx, listen=f"{self._host}:{self._port}", tls=self._tls, keys=self._keys,
                 logs=self._logs, limits=self._limits, **self._upstreams,
             )  # fmt: skip
-            self._command = [str(self._nginx.program), "-p", str(self._temp), "-c", str(config), "-e", "stderr"]
+            self._command = [str(self._nginx.program), "-p", str(self.folder), "-c", str(config), "-e", "stderr"]
             self._require_accepted()
             self._spawn()
             self._wait_answer()
@@ -124,6 +124,7 @@ class Front:
         if self._watcher.is_alive():
             self._watcher.join()
         process, self._process = self._process, None
+        own, self._own = self._own, None
         try:
             if process is not None:
                 process.send_signal(signal.SIGQUIT)
@@ -132,8 +133,8 @@ class Front:
         finally:
             if process is not None:
                 _end_group(process)
-            if self._temp is not None:
-                shutil.rmtree(self._temp, ignore_errors=True)
+            if own is not None:
+                own.remove()
 
     @property
     def pid(self) -> int:
@@ -142,9 +143,14 @@ class Front:
         return self._process.pid
 
     @property
+    def folder(self) -> Path:
+        """The temporary folder of the running nginx."""
+        assert self._own is not None, "start() comes first"
+        return self._own.path
+
+    @property
     def _logs(self) -> Path:
-        assert self._temp is not None, "start() comes first"
-        return self._log_folder or self._temp
+        return self._log_folder or self.folder
 
     @property
     def _local_host(self) -> str:
@@ -158,7 +164,7 @@ class Front:
     def _spawn(self) -> None:
         with (self._logs / "front-error.log").open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
             )
 
     def _wait_answer(self) -> None:
@@ -177,8 +183,7 @@ class Front:
 
     def _holds_port(self) -> bool:
         """nginx writes its process id once it has the port; until then another server may answer there."""
-        assert self._temp is not None
-        file = self._temp / "nginx.pid"
+        file = self.folder / "nginx.pid"
         return file.exists() and file.read_text("ascii").strip() == str(self.pid)
 
     def _ask(self) -> int | None:
@@ -186,7 +191,8 @@ class Front:
         connection = self._connection()
         try:
             connection.request("GET", "/v1/models")
-            return connection.getresponse().status
+            with connection.getresponse() as response:
+                return response.status
         except (OSError, HTTPException):
             return None
         finally:
@@ -204,9 +210,11 @@ class Front:
         return "; ".join(lines[-3:]) or "its log is empty"
 
     def _watch(self) -> None:
-        """Until :meth:`stop`: start nginx again should it end, keep its logs small."""
+        """Until :meth:`stop`: start nginx and its guard again should they end, keep the logs small."""
         while not self._ending.wait(_POLL_S):
             assert self._process is not None
+            assert self._own is not None
+            self._own.keep_guarded()
             if self._process.poll() is not None:
                 _end_group(self._process)  # its workers would keep the port
                 self._spawn()

@@ -27,7 +27,7 @@ from thermoscale.front_setup import FrontLimits, Tls, find_nginx
 from thermoscale.grpc_messages import PREDICTIONS_METHOD, load_messages
 
 KEY = "correct-horse"
-SLOW_S = 0.6
+SLOW_S = {"slow": 0.6, "stuck": 10.0}
 WORKERS = {"amun": ["READY", "READY"], "iustfm": ["READY"]}
 
 
@@ -47,14 +47,13 @@ class StandIn(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        """``echo``: the body; ``slow``: that, later; ``busy``: queue full; else what arrived, as JSON."""
+        """``echo``: the body; ``slow`` and ``stuck``: that, later; ``busy``: queue full; else what arrived, as JSON."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         model = self.path.split("/")[2].partition("?")[0]
-        if model == "slow":
-            time.sleep(SLOW_S)
+        time.sleep(SLOW_S.get(model, 0))
         if model == "busy":
             self._answer(503, b'{"code": 503, "type": "ServiceUnavailableException", "message": "queue full"}')
-        elif model in ("echo", "slow"):
+        elif model == "echo" or model in SLOW_S:
             self._answer(200, body)
         else:
             seen = {"path": self.path, "headers": dict(self.headers), "body": body.decode("latin-1")}
@@ -86,8 +85,7 @@ def predict_over_grpc(request: bytes, context: Any) -> bytes:
     """The same over gRPC."""
     messages = load_messages()
     got = messages.request.FromString(request)
-    if got.model_name == "slow":
-        time.sleep(SLOW_S)
+    time.sleep(SLOW_S.get(got.model_name, 0))
     if got.model_name == "busy":
         context.abort(grpc.StatusCode.INTERNAL, "queue full")
     if got.model_name == "metadata":

