@@ -8,7 +8,8 @@ clients of thermoscale.client in this process. Ratios are of one run, in which t
 
 - ``overhead``: client time minus handler time (``meta``), beside a handler that only echoes bytes of the same sizes;
   ``iustfm`` sends a small coarse image and gets a window of that size, ``amun`` (networks that compute next to nothing)
-  sends and gets scenes of that size. ``busy`` is the echo staying busy as long as the model's handler.
+  sends and gets scenes of that size. ``busy`` is the echo staying busy as long as the model's handler; ``ratio_p10``
+  compares the tenth percentiles, which a disturbed machine moves less than the medians.
 - ``stages``: milliseconds by stage, the network's share of the whole. ``iustfm scene`` brings a new target image with
   every request, the window is of a known one.
 - ``load``: the highest rate of I-USTFM windows at random moments with p99 at most 50 ms above p99 without load.
@@ -61,6 +62,7 @@ class Extent:
         windows: size -> side of the I-USTFM window whose reply has about that size.
         scenes: size -> side of the AMUN scene whose request and reply have about that size.
         rounds: size -> turns of echo and model.
+        warm_up: turns of echo and model before that.
         amun_px: sides of the AMUN tile and scene of the stages.
     """
 
@@ -68,6 +70,7 @@ class Extent:
     windows: dict[str, int]
     scenes: dict[str, int]
     rounds: dict[str, int]
+    warm_up: int
     amun_px: tuple[int, int]
     repeat: int
     load_requests: int
@@ -79,6 +82,7 @@ FULL = Extent(
     windows={"16 kB": 34, "256 kB": 137, "2 MB": 387, "8 MB": 775},
     scenes={"16 kB": 44, "256 kB": 172, "2 MB": 496, "8 MB": 992},
     rounds={"16 kB": 300, "256 kB": 200, "2 MB": 100, "8 MB": 40},
+    warm_up=400,
     amun_px=(256, 992),
     repeat=9,
     load_requests=400,
@@ -89,6 +93,7 @@ QUICK = Extent(
     windows={"16 kB": 34},
     scenes={"16 kB": 44},
     rounds={"16 kB": 6},
+    warm_up=1,
     amun_px=(64, 96),
     repeat=2,
     load_requests=10,
@@ -178,7 +183,7 @@ def run_overhead(running: Running, coarse: FloatArray, extent: Extent) -> dict[s
     requests |= {f"amun {size}": amun_request(px) for size, px in extent.scenes.items()}
     rounds = {name: extent.rounds[name.split(" ", 1)[1]] for name in requests}
     pids = {"client": os.getpid(), "jvm": jvm_pid()}
-    return overhead(running.server, running.clients, pids, requests, rounds)
+    return overhead(running.server, running.clients, pids, requests, rounds, extent.warm_up)
 
 
 def run_stages(running: Running, coarse: FloatArray, extent: Extent) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from thermoscale.client import GrpcClient, RestClient, decode_reply
 from thermoscale.wire.npz import encode_npz
 
 GOAL_RATIO = 1.15
-WARM_UP, RESAMPLES = 3, 1000
+FIRST, RESAMPLES = 3, 1000
 Clients = Mapping[str, RestClient | GrpcClient]
 
 
@@ -73,16 +73,18 @@ def overhead(
     pids: Mapping[str, int],
     requests: Mapping[str, Request],
     rounds: Mapping[str, int],
+    warm_up: int,
 ) -> dict[str, Any]:
-    """Every wire and request; ``pids``: client and jvm."""
+    """Every wire and request, after ``warm_up`` turns in which the JVM compiles itself; ``pids``: client and jvm."""
     found: dict[str, Any] = {}
     (echo_worker,) = server.worker_pids(ECHO)
+    _warm_up(clients, next(iter(requests.values())), warm_up)
     for name, request in requests.items():
         (worker,) = server.worker_pids(request.model)
         model = Kind(request.model, encode_npz(request.arrays), of_model, {**pids, "worker": worker})
         for wire, client in clients.items():
             say(f"overhead {wire} {name}")
-            sample = [exchange(client, model) for _ in range(WARM_UP)][-1]
+            sample = [exchange(client, model) for _ in range(FIRST)][-1]
             echo, busy = (
                 Kind(
                     ECHO,
@@ -94,6 +96,14 @@ def overhead(
             )
             found[f"{wire} {name}"] = _compare(client, {"model": model, "echo": echo, "busy": busy}, rounds[name])
     return found
+
+
+def _warm_up(clients: Clients, request: Request, turns: int) -> None:
+    body = encode_npz(request.arrays)
+    for _ in range(turns):
+        for client in clients.values():
+            reply = client.predict_bytes(request.model, {"body": body})
+            client.predict_bytes(ECHO, {"body": echo_body(len(body), len(reply), 0.0)})
 
 
 def _compare(client: RestClient | GrpcClient, kinds: Mapping[str, Kind], rounds: int) -> dict[str, Any]:
@@ -112,6 +122,7 @@ def _compare(client: RestClient | GrpcClient, kinds: Mapping[str, Kind], rounds:
         **{name: {**percentiles(over[name]), **_cost(samples)} for name, samples in kept.items()},
         "ratio": float(np.median(over["model"]) / np.median(over["echo"])),
         "ratio_95": _interval(over["model"], over["echo"]),
+        "ratio_p10": float(np.percentile(over["model"], 10) / np.percentile(over["echo"], 10)),
         "ratio_busy": float(np.median(over["model"]) / np.median(over["busy"])),
     }
 
