@@ -71,7 +71,7 @@ def test_the_file_is_the_services_answer(
     np.testing.assert_allclose(reply["lst"], expected["lst"], atol=1e-3)
     np.testing.assert_array_equal(reply["flags"], expected["flags"])
     assert reply["closure"] == pytest.approx(expected["closure"], abs=1e-5)
-    own = {"left_out", "georeferenced"}  # of every GeoTIFF reply
+    own = {"left_out", "georeferenced", "encoding", "rounded_to"}  # of every GeoTIFF reply
     assert reply["meta"].keys() == expected["meta"].keys() | own
     for name in ("bundle", "version", "digest", "unit", "note"):
         assert reply["meta"][name] == expected["meta"][name]

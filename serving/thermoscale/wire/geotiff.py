@@ -91,18 +91,23 @@ def encode_geotiff_reply(
     scalars = {name: array.item() for name, array in arrays.items() if array.ndim == 0}
     left_out = sorted(arrays.keys() - set(bands) - scalars.keys())
     where = georeference or Georeference(NO_CRS, IDENTITY)
-    meta = {**result.get("meta", {}), "encoding": "float32" if step is None else "uint16", "rounded_to": step}
-    tags = reply_tags(meta, scalars, left_out, georeferenced=georeference is not None)
+    tags = reply_tags(result.get("meta", {}), scalars, left_out, georeferenced=georeference is not None, step=step)
     values = np.stack([arrays[name].astype(np.float32) for name in bands])
     steps = None if step is None else [1.0 if name in _UINT8_BANDS else step for name in bands]
     return encode_geotiff(Raster(values, where.crs, where.transform, tuple(bands), tags), steps=steps)
 
 
 def reply_tags(
-    meta: Mapping[str, Any], scalars: Mapping[str, Any], left_out: Sequence[str], *, georeferenced: bool
+    meta: Mapping[str, Any],
+    scalars: Mapping[str, Any],
+    left_out: Sequence[str],
+    *,
+    georeferenced: bool,
+    step: float | None = None,
 ) -> dict[str, str]:
     """The tags of a reply's GeoTIFF; see :func:`encode_geotiff_reply`."""
     whole = {**meta, "left_out": list(left_out), "georeferenced": georeferenced}
+    whole |= {"encoding": "float32" if step is None else "uint16", "rounded_to": step}
     return {META_TAG: json.dumps(whole, allow_nan=False), SCALARS_TAG: json.dumps(_without_nan(scalars))}
 
 
