@@ -32,9 +32,9 @@ def main() -> int:
                 print(f"{name}: {time.monotonic() - start:.0f} s, {verdict}", file=sys.stderr, flush=True)
         finally:
             stage.close()
-    print(json.dumps(json_rows(rows), indent=2))
-    if args.markdown:
-        args.markdown.write_text(markdown(json_rows(rows)) + "\n", "utf-8")
+            print(json.dumps(json_rows(rows), indent=2))
+            if args.markdown:
+                args.markdown.write_text(markdown(json_rows(rows)) + "\n", "utf-8")
     return 0 if all(row.passed for row in rows) else 1
 
 

@@ -46,7 +46,7 @@ def malformed_grpc(stage: Stage) -> Row:
 def _malformed(stage: Stage, wire: str) -> Row:
     count = stage.sizes.bodies
     raw = count // _RAW_SHARE
-    row, engine = Row(f"{count} malformed requests, {wire}", stage.name), stage.engine()
+    row, engine = stage.row(f"{count} malformed requests, {wire}"), stage.engine()
     with watched_workers(engine, row):
         with engine.access.clients() as clients:
             for case in malformed_cases(stage.oracle.cases, count - raw, _SEED):

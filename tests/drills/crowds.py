@@ -14,7 +14,7 @@ _QUEUE_FULL_S = 120.0
 
 def many_clients(stage: Stage) -> Row:
     """All at once, each with a connection of its own, half of them on each wire; three requests after one another."""
-    row, engine = Row(f"{stage.sizes.clients} clients at once", stage.name), stage.engine()
+    row, engine = stage.row(f"{stage.sizes.clients} clients at once"), stage.engine()
     with watched_workers(engine, row):
         _call_at_once(engine, stage.oracle, row.tally, [stage.oracle.cases[:3]] * stage.sizes.clients)
     if not row.tally.right:
@@ -24,7 +24,7 @@ def many_clients(stage: Stage) -> Row:
 
 def full_queue(stage: Stage) -> Row:
     """Twice as many waiting as the queue of a model takes (100), before one worker: the rest is turned away at once."""
-    row, case = Row("full queue", stage.name), slow_case(40)
+    row, case = stage.row("full queue"), slow_case(40)
     with stage.own_engine(workers=1) as engine, watched_workers(engine, row):
         _call_at_once(engine, stage.oracle, row.tally, [[case]] * 240, timeout_s=_QUEUE_FULL_S)
     turned_away = sum(count for label, count in row.tally.errors.items() if label.startswith("Unavailable"))

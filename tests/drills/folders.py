@@ -23,7 +23,7 @@ _REFUSAL_S = 120.0
 
 def disk_full(stage: Stage) -> Row:
     """A server whose logs and temporary files lie on a small disk, which fills while it serves and is then freed."""
-    row = Row("disk full", stage.name)
+    row = stage.row("disk full")
     with small_disk() as disk:
         if disk is None:
             row.skipped = "mounting a tmpfs needs root"

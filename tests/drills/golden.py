@@ -24,7 +24,7 @@ def broken_golden(stage: Stage) -> Row:
 
     That the good bundle answers while the broken one is refused: ``tests/torchserve/test_broken_archives.py``.
     """
-    row, engine = Row("bundle that fails its golden sample", stage.name), stage.engine()
+    row, engine = stage.row("bundle that fails its golden sample"), stage.engine()
     archive = pack(with_other_golden(stage.bundles["amun"], stage.folder / "amun" / _VERSION), stage.folder / "broken")
     refused = stage.new_engine([archive, stage.archives[1]])
     with engine.access.clients() as clients, steady_load(clients, stage.oracle, row.tally):

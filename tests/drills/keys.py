@@ -15,7 +15,7 @@ _NEW = "rotated"
 
 def rotation(stage: Stage) -> Row:
     """A new key works at once, a removed one is refused at once, and the callers of a third notice nothing."""
-    row, engine = Row("key rotation", stage.name), stage.engine()
+    row, engine = stage.row("key rotation"), stage.engine()
     if not isinstance(engine, FrontEngine):
         row.skipped = "only the front asks for keys"
         return row

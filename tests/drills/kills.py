@@ -7,7 +7,9 @@ import psutil
 
 from drills.engine import Engine, living, processes_under
 from drills.load import in_flight, steady_load
-from drills.stage import GOAL_IDLE_S, Row, Stage, start_and_wait
+from drills.stage import Row, Stage, start_and_wait
+
+_PATIENCE_S = 60.0
 
 
 def worker_killed(stage: Stage) -> Row:
@@ -46,7 +48,7 @@ def server_killed(stage: Stage) -> Row:
 
 def launcher_killed(stage: Stage) -> Row:
     """Nobody restarts the launcher here, so the seconds are those until nothing of it is left; then it starts again."""
-    row = Row("launcher killed in mid-request", stage.name, note="seconds until no process and no file is left")
+    row = stage.row("launcher killed in mid-request", note="seconds until no process and no file is left")
     engine = stage.engine()
     for load in stage.sizes.loads:
         with contextlib.ExitStack() as stack:
@@ -67,7 +69,7 @@ def launcher_killed(stage: Stage) -> Row:
 
 
 def _seconds_until_clean(engine: Engine, processes: list[psutil.Process], since: float) -> float | None:
-    while time.monotonic() - since < GOAL_IDLE_S:
+    while time.monotonic() - since < _PATIENCE_S:
         if not living(processes) and not engine.unpacked():
             return time.monotonic() - since
         time.sleep(0.05)

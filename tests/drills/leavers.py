@@ -22,7 +22,7 @@ _AT_ONCE = 8
 
 def hangups(stage: Stage) -> Row:
     """REST connections closed in the middle of the body, or while the answer is computed; others must not notice."""
-    row, engine, case = Row(f"{stage.sizes.hangups} REST hang-ups", stage.name), stage.engine(), slow_case(40)
+    row, engine, case = stage.row(f"{stage.sizes.hangups} REST hang-ups"), stage.engine(), slow_case(40)
     with (
         watched_workers(engine, row),
         engine.access.clients() as clients,
@@ -37,7 +37,7 @@ def hangups(stage: Stage) -> Row:
 
 def cancels(stage: Stage) -> Row:
     """gRPC calls cancelled at random moments, most of them about when the answer is ready."""
-    row, engine = Row(f"{stage.sizes.cancels} gRPC cancels", stage.name), stage.engine()
+    row, engine = stage.row(f"{stage.sizes.cancels} gRPC cancels"), stage.engine()
     with (
         watched_workers(engine, row),
         engine.access.clients() as clients,

@@ -34,4 +34,4 @@ def run_drill(name: str, stage: Stage) -> Row:
         return DRILLS[name](stage)
     except Exception as error:
         traceback.print_exc()
-        return Row(name, stage.name, defects=[f"{type(error).__name__}: {error}"])
+        return stage.row(name, defects=[f"{type(error).__name__}: {error}"])
