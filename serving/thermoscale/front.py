@@ -35,6 +35,7 @@ LOGS_KEPT = 5
 _LOG_NAMES = ("front.log", "front-error.log")
 _START_TIMEOUT_S = 10.0
 _POLL_S = 0.1
+_WATCH_S = 0.5
 
 
 class Front:
@@ -211,7 +212,7 @@ class Front:
 
     def _watch(self) -> None:
         """Until :meth:`stop`: start nginx and its guard again should they end, keep the logs small."""
-        while not self._ending.wait(_POLL_S):
+        while not self._ending.wait(_WATCH_S):
             assert self._process is not None
             assert self._own is not None
             self._own.keep_guarded()
