@@ -103,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help=f"of {BLOCK} requests each, default %(default)s")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, TorchServe([pack_measured(Path(folder))]) as server:
+    with tempfile.TemporaryDirectory() as folder, TorchServe([pack_measured(Path(folder))], workers=1) as server:
         server.wait_ready()
         rows = measure(server, args.rounds)
     print(json.dumps({way: {name: round(value, 3) for name, value in row.items()} for way, row in rows.items()}))
