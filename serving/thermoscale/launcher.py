@@ -30,6 +30,8 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 DRAIN_TIMEOUT_S = 30.0
 _POLL_S = 0.1
+_ASK_S = 5.0
+_SILENT_S = 60.0
 _TAIL_LINES = 40
 
 
@@ -117,11 +119,14 @@ class TorchServe:
         while True:
             try:
                 self._require_alive()
+                self._require_answering()
                 self._own_folder.keep_guarded()
                 time.sleep(_POLL_S)
             except Unavailable as error:
-                say(f"{str(error).splitlines()[0]}; starting it again")
                 pause_s = restarts.pause_s(time.monotonic() - self._started)
+                if pause_s is None:
+                    raise Unavailable(f"again and again soon after its start: {error}") from None
+                say(f"{str(error).splitlines()[0]}; starting it again")
                 self._end_process()
                 time.sleep(pause_s)
                 self._restart(timeout_s, say)
@@ -201,7 +206,7 @@ class TorchServe:
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
                 env=self._environment(), start_new_session=True,
             )  # fmt: skip
-        self._started = time.monotonic()
+        self._started = self._asked = self._answered = time.monotonic()
 
     def _restart(self, timeout_s: float, say: Callable[[str], None]) -> None:
         """Start again, from the archives; a server that does not become ready has ended."""
@@ -255,6 +260,20 @@ class TorchServe:
         code = self._process.poll()
         if code is not None:
             raise Unavailable(f"TorchServe ended with code {code}\n{self.log_tail()}")
+
+    def _require_answering(self) -> None:
+        """Ask from time to time: a process that lives may still be of no use."""
+        now = time.monotonic()
+        if now - self._asked < _ASK_S:
+            return
+        self._asked = now
+        try:
+            for model in self.goldens:
+                self.workers(model)
+            self._answered = now
+        except Unavailable:
+            if now - self._answered > _SILENT_S:
+                raise Unavailable(f"TorchServe does not answer since {_SILENT_S:g} s") from None
 
     def _require_no_refusal(self, golden: Golden) -> None:
         """Look for the line of :mod:`thermoscale.torchserve`; the folder tells it from lines of an earlier server."""

@@ -1,7 +1,5 @@
 """How often a server may end before its launcher gives up."""
 
-from thermoscale.errors import Unavailable
-
 STEADY_S = 60.0
 """A server that lived so long was no early death."""
 
@@ -15,18 +13,15 @@ class Restarts:
     def __init__(self) -> None:
         self._early = 0
 
-    def pause_s(self, lived_s: float) -> float:
-        """Seconds to wait before the next start.
+    def pause_s(self, lived_s: float) -> float | None:
+        """Seconds to wait before the next start; None: it ended too often.
 
         Args:
             lived_s: since the last start.
-
-        Raises:
-            Unavailable: too many early deaths in a row.
         """
         if lived_s >= STEADY_S:
             self._early = 0
         if self._early == len(PAUSES_S):
-            raise Unavailable(f"the server ended {self._early + 1} times within {STEADY_S:g} s of its start")
+            return None
         self._early += 1
         return PAUSES_S[self._early - 1]

