@@ -1,5 +1,6 @@
 """Every command of the README runs: the make targets are its plain lines, the others work on what a demo made."""
 
+import json
 import os
 import re
 import shlex
@@ -85,3 +86,15 @@ def test_a_command_reaches_the_server(command: str, server: Path) -> None:
     if shutil.which(words(command)[0]) is None and command.startswith("curl"):
         pytest.skip("curl is not installed")
     run(command, server)
+
+
+@pytest.mark.server
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl_without_its_header_is_told_the_header(server: Path) -> None:
+    (command,) = [line for line in ONLINE if line.startswith("curl")]
+    header = "Content-Type: application/octet-stream"
+    bare = [word for word in words(command.replace("-sSf", "-s")) if word not in ("-H", header)]
+    subprocess.run(bare, cwd=server, timeout=60, check=True)
+    answer = json.loads((server / "build" / "reply.npz").read_bytes())
+    assert answer["code"] == 400
+    assert header in answer["message"]

@@ -59,7 +59,7 @@ def test_serve_answers_until_sigterm_and_leaves_nothing(archives: Mapping[str, P
     logs = ["--log-folder", str(tmp_path / "logs")]
     with subprocess.Popen([*command, *logs], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as serving:
         assert serving.stdout is not None
-        addresses: dict[str, Any] = json.loads("".join(serving.stdout.readline() for _ in range(5)))
+        addresses: dict[str, Any] = json.loads("".join(serving.stdout.readline() for _ in range(6)))
         assert main(["ready", str(archives["amun"]), "--url", addresses["rest"], "--grpc", addresses["grpc"]]) == 0
         children = psutil.Process(serving.pid).children(recursive=True)
         os.kill(serving.pid, signal.SIGTERM)
