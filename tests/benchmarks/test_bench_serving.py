@@ -94,4 +94,4 @@ def test_memory_load_and_goals_are_there(quick: dict[str, Any]) -> None:
     (load,) = quick["load"]
     assert load["idle"]["p50_ms"] > 0
     assert all(step["errors"] == 0 for step in load["steps"])
-    assert len(quick["goals"]) == 6
+    assert len(quick["goals"]) == 7
