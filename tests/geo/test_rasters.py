@@ -236,6 +236,12 @@ def test_a_file_without_crs_or_transform_is_refused(tmp_path):
         decode(nowhere)
 
 
+@pytest.mark.parametrize("numbers", [(3, 3, 0, 3, 3, 0), (1e200, 0, 0, 0, -1, 0), (np.inf, 1, 0, 0, -1, 0)])
+def test_a_transform_whose_pixels_are_nowhere_is_refused(numbers):
+    with pytest.raises(InvalidInput, match="pixels without area, or beyond every map"):
+        decode(foreign(scene().values[0], transform=Affine(*numbers)))
+
+
 def test_a_file_without_crs_is_read_where_that_is_asked_for():
     got = decode_geotiff(encode_geotiff(scene(crs=NO_CRS)), max_pixels=PIXELS, georeferenced=False)
     assert got.crs == NO_CRS

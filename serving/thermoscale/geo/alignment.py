@@ -13,6 +13,9 @@ from thermoscale.geo.gdal import load_rasterio
 TOLERANCE_PX = 0.01
 """How far two grids may lie apart and still be one: rounding in a file's header is smaller, a real shift larger."""
 
+_FARTHEST = 1e15
+"""Of a coordinate, in any unit of any CRS."""
+
 
 class OnGrid(Protocol):
     """Anything with a CRS, a transform and a shape (H, W): a Raster or a Grid."""
@@ -40,6 +43,8 @@ def require_same_grid(name_a: str, a: OnGrid, name_b: str, b: OnGrid) -> None:
     Raises:
         InvalidInput: they differ; the message shows both.
     """
+    require_area(name_a, a.transform)
+    require_area(name_b, b.transform)
     if a.shape != b.shape or not _same_crs(a.crs, b.crs) or _corner_offset_px(a, b) > TOLERANCE_PX:
         raise InvalidInput(
             f"{name_b} is on another grid than {name_a}: {_describe(name_b, b)}; {_describe(name_a, a)}; "
@@ -53,6 +58,8 @@ def require_same_bounds(name_fine: str, fine: OnGrid, name_coarse: str, coarse: 
     Raises:
         InvalidInput: they differ; the message shows both.
     """
+    require_area(name_fine, fine.transform)
+    require_area(name_coarse, coarse.transform)
     if not _same_crs(fine.crs, coarse.crs) or _corner_offset_px(fine, coarse) > TOLERANCE_PX:
         raise InvalidInput(
             f"{name_fine} and {name_coarse} do not cover the same ground: {_describe(name_fine, fine)}; "
@@ -69,6 +76,17 @@ def window_georeference(georeference: Georeference, row: int, col: int) -> Geore
     """The georeference of a window whose first pixel is (``row``, ``col``) of the whole grid."""
     a, b, c, d, e, f = georeference.transform
     return Georeference(georeference.crs, (a, b, a * col + b * row + c, d, e, d * col + e * row + f))
+
+
+def require_area(name: str, transform: Transform) -> None:
+    """Check that pixels have an area, and lie where arithmetic reaches them.
+
+    Raises:
+        InvalidInput: they do not.
+    """
+    a, b, _, d, e, _ = transform
+    if not all(abs(number) < _FARTHEST for number in transform) or a * e - b * d == 0.0:
+        raise InvalidInput(f"{name} has the transform {list(transform)}: pixels without area, or beyond every map")
 
 
 def outer_bounds(grid: OnGrid) -> tuple[float, float, float, float]:

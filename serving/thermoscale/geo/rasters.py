@@ -12,7 +12,7 @@ import numpy.typing as npt
 from thermoscale.arrays import Array, FloatArray
 from thermoscale.errors import InvalidInput, ThermoscaleError
 from thermoscale.formats import Georeference, Transform
-from thermoscale.geo.alignment import Grid, parse_crs
+from thermoscale.geo.alignment import Grid, parse_crs, require_area
 from thermoscale.geo.atomic import write_atomically
 from thermoscale.geo.cog import encode_cog
 from thermoscale.geo.fill import require_no_fill
@@ -195,6 +195,7 @@ def _read(name: str, dataset: Any, georeferenced: bool) -> Raster:
     if georeferenced and not placed:
         what = "CRS" if dataset.crs is None else "transform"
         raise InvalidInput(f"{name} has no {what}: write it with one (gdal_edit.py -a_srs EPSG:n -a_ullr ...)")
+    require_area(name, transform)
     descriptions = [text or f"band_{i}" for i, text in enumerate(dataset.descriptions, 1)]
     values = np.full((dataset.count, *dataset.shape), np.nan, np.float32)
     for band in range(dataset.count):
