@@ -68,7 +68,7 @@ def test_other_bounds_are_refused(coarse):
 @pytest.mark.parametrize("transform", [(70.0, 70.0, 0.0, 70.0, 70.0, 0.0), (1e300, 0.0, 0.0, 0.0, -70.0, 1e300)])
 def test_pixels_that_are_nowhere_are_on_no_grid(transform):
     for check in (require_same_grid, require_same_bounds):
-        with pytest.raises(InvalidInput, match="b has the transform .* pixels without area"):
+        with pytest.raises(InvalidInput, match=r"b has the transform .* pixels without area"):
             check("a", FINE, "b", Grid(FINE.crs, transform, FINE.shape))
 
 
