@@ -10,11 +10,12 @@ from drills.oracle import Case, Oracle, slow_case
 from drills.stage import Row, Stage, watched_workers
 
 _QUEUE_FULL_S = 120.0
+"""Patience of a caller who knows that there are many."""
 
 
 def many_clients(stage: Stage) -> Row:
     """All at once, each with a connection of its own, half of them on each wire; three requests after one another."""
-    row, engine = stage.row(f"{stage.sizes.clients} clients at once"), stage.engine()
+    row, engine = stage.row(f"{stage.sizes.clients} clients at once", deadline_s=_QUEUE_FULL_S), stage.engine()
     with watched_workers(engine, row):
         _call_at_once(engine, stage.oracle, row.tally, [stage.oracle.cases[:3]] * stage.sizes.clients)
     if not row.tally.right:
@@ -23,19 +24,17 @@ def many_clients(stage: Stage) -> Row:
 
 
 def full_queue(stage: Stage) -> Row:
-    """Twice as many waiting as the queue of a model takes (100), before one worker: the rest is turned away at once."""
-    row, case = stage.row("full queue"), slow_case(40)
-    with stage.own_engine(workers=1) as engine, watched_workers(engine, row):
-        _call_at_once(engine, stage.oracle, row.tally, [[case]] * 240, timeout_s=_QUEUE_FULL_S)
+    """Twice as many at once as the queue of a model takes (100): the rest is turned away."""
+    row, engine, case = stage.row("full queue", deadline_s=_QUEUE_FULL_S), stage.engine(), slow_case(40)
+    with watched_workers(engine, row):
+        _call_at_once(engine, stage.oracle, row.tally, [[case]] * 240)
     turned_away = sum(count for label, count in row.tally.errors.items() if label.startswith("Unavailable"))
     if not turned_away:
         row.defects.append("nobody was turned away")
     return row
 
 
-def _call_at_once(
-    engine: Engine, oracle: Oracle, tally: Tally, plans: Sequence[Sequence[Case]], timeout_s: float = 30.0
-) -> None:
+def _call_at_once(engine: Engine, oracle: Oracle, tally: Tally, plans: Sequence[Sequence[Case]]) -> None:
     """One thread with its own clients for every plan; all begin together."""
     begin = threading.Barrier(len(plans))
     for case in {case for plan in plans for case in plan}:
@@ -43,9 +42,9 @@ def _call_at_once(
 
     def run(wire: str, plan: Sequence[Case]) -> None:
         with engine.access.clients() as clients:
-            begin.wait()
+            begin.wait(_QUEUE_FULL_S)
             for case in plan:
-                send(clients[wire], case, oracle, tally, timeout_s=timeout_s)
+                send(clients[wire], case, oracle, tally)
 
     with contextlib.ExitStack() as stack:
         for number, plan in enumerate(plans):

@@ -24,8 +24,8 @@ class FrontEngine(TorchServeEngine):
         super().__init__(archives, folder, output, workers=workers)
         secrets = output.with_suffix(".keys")
         secrets.mkdir()
-        for parent in (secrets, *secrets.parents[:-2]):
-            parent.chmod(0o755)  # nginx's workers are another user
+        for entered in (secrets, secrets.parent):
+            entered.chmod(0o755)  # nginx's workers are another user
         certificate, private_key, self.keys = secrets / "cert.pem", secrets / "key.pem", secrets / "keys"
         write_keys(self.keys, {KEY: "drill"})
         _make_certificate(certificate, private_key)

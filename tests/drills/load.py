@@ -11,9 +11,6 @@ from typing import Protocol
 from drills.oracle import Case, Oracle
 from thermoscale.errors import InvalidInput, ThermoscaleError, Unavailable
 
-DEADLINE_S = 20.0
-"""A request without an answer after that is lost."""
-
 _PAUSE_S = 0.1
 
 _REASONS = {
@@ -39,13 +36,17 @@ class Client(Protocol):
 class Tally:
     """What became of all requests of one drill; threads may share it.
 
+    Args:
+        deadline_s: a request without an answer after that is lost.
+
     Attributes:
         sent, right, wrong, lost: numbers of requests.
         errors: class and reason of a right error -> how many.
         unexpected: the same of errors that the request did not deserve.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deadline_s: float) -> None:
+        self.deadline_s = deadline_s
         self.sent = self.right = self.wrong = self.lost = 0
         self.errors: Counter[str] = Counter()
         self.unexpected: Counter[str] = Counter()
@@ -68,13 +69,13 @@ class Tally:
             self.lost += 1
 
 
-def send(client: Client, case: Case, oracle: Oracle, tally: Tally, *, timeout_s: float = DEADLINE_S) -> None:
+def send(client: Client, case: Case, oracle: Oracle, tally: Tally) -> None:
     """Send one request and count what came back: Unavailable is right while something is broken, and nothing else."""
     deserved, since = oracle.expected_error(case), time.monotonic()
     try:
-        reply = client.predict_bytes(case.model, case.parts, timeout_s=timeout_s)
+        reply = client.predict_bytes(case.model, case.parts, timeout_s=tally.deadline_s)
     except ThermoscaleError as error:
-        if time.monotonic() - since >= timeout_s:
+        if time.monotonic() - since >= tally.deadline_s:
             tally.count_lost()
         else:
             tally.count_error(label_of(error), type(error) in (deserved, Unavailable))

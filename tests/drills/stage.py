@@ -35,6 +35,7 @@ class Sizes:
         hangups: REST connections closed by their caller, half of them in the middle of the body.
         loads: with which load a fault is tried.
         goal_idle_s, goal_load_s: seconds within which all is to be ready again.
+        deadline_s: a request without an answer after that is lost.
     """
 
     bodies: int = 1000
@@ -44,9 +45,12 @@ class Sizes:
     loads: tuple[str, ...] = ("idle", "load")
     goal_idle_s: float = 10.0
     goal_load_s: float = 20.0
+    deadline_s: float = 20.0
 
 
-SHORT = Sizes(bodies=40, clients=40, cancels=60, hangups=20, loads=("load",), goal_idle_s=90.0, goal_load_s=90.0)
+SHORT = Sizes(
+    bodies=40, clients=40, cancels=60, hangups=20, loads=("load",), goal_idle_s=90.0, goal_load_s=90.0, deadline_s=90.0
+)
 """For tests, which share their machine with whatever else runs there: back by itself, however slowly."""
 
 
@@ -65,7 +69,7 @@ class Row:
     drill: str
     engine: str
     sizes: Sizes
-    tally: Tally = field(default_factory=Tally)
+    tally: Tally
     back_s: dict[str, float | None] = field(default_factory=dict)
     worker_deaths: int | None = None
     defects: list[str] = field(default_factory=list)
@@ -124,9 +128,9 @@ class Stage:
         """The engine's, for people."""
         return self._engine.name
 
-    def row(self, drill: str, **fields: Any) -> Row:
-        """An empty result."""
-        return Row(drill, self.name, self.sizes, **fields)
+    def row(self, drill: str, *, deadline_s: float | None = None, **fields: Any) -> Row:
+        """An empty result; the deadline is that of the sizes unless another is given."""
+        return Row(drill, self.name, self.sizes, Tally(deadline_s or self.sizes.deadline_s), **fields)
 
     def engine(self) -> Engine:
         """The shared server, ready; a new one if the last did not come back.
