@@ -3,6 +3,7 @@
 import importlib.util
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,12 @@ def file_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(archives: Mapping[str, Path], file_root: Path) -> Iterator[TorchServe]:
     """Both archives behind one TorchServe, ready."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(ROOTS_VARIABLE, str(file_root))
-        running = TorchServe(list(archives.values()))
-        with running:
-            running.wait_ready()
-            yield running
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(ROOTS_VARIABLE, str(file_root))
+            running = stack.enter_context(TorchServe(list(archives.values())))
+        running.wait_ready()
+        yield running
 
 
 @pytest.fixture(scope="session")
