@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from thermoscale.client import RETRIES, TIMEOUT_S, GrpcClient, RestClient
+from thermoscale.client import RETRIES, TIMEOUT_S, Client, GrpcClient, RestClient
 from thermoscale.errors import InvalidInput
 
 KEY_VARIABLE = "THERMOSCALE_KEY"
@@ -44,7 +44,7 @@ def add_access_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ca", type=Path, help="PEM file of the authority of the server's certificate")
 
 
-def open_client(args: argparse.Namespace) -> RestClient | GrpcClient:
+def open_client(args: argparse.Namespace) -> Client:
     """The client of ``--url``, or else of ``--grpc``; use it in a ``with`` statement."""
     return rest_client(args) if args.url else grpc_client(args)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thermoscale.client import GrpcClient, RestClient, decode_reply
@@ -34,6 +34,7 @@ def closed_port() -> int:
         return int(taken.getsockname()[1])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,12}", fullmatch=True), st.binary(max_size=200), min_size=1, max_size=4))
 def test_a_multipart_body_read_by_another_parser_gives_the_parts(parts: dict[str, bytes]) -> None:
     body, content_type = encode_multipart(parts)
@@ -214,7 +215,7 @@ def test_a_reply_over_the_limit_is_refused(http: Any, grpc_server: Any, wire: st
 
 @pytest.mark.parametrize("wire", ["rest", "grpc"])
 def test_a_request_that_no_server_takes_is_not_sent(wire: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thermoscale.client.Limits", lambda: Limits(max_body_bytes=300))
+    monkeypatch.setattr("thermoscale.client_base.Limits", lambda: Limits(max_body_bytes=300))
     with (
         RestClient("http://127.0.0.1:9") if wire == "rest" else GrpcClient("127.0.0.1:9") as client,
         pytest.raises(InvalidInput, match="bytes, at most 300"),
