@@ -1,6 +1,7 @@
 """What the front adds to a request: client time through nginx (TLS, key, limits) beside the client time without it.
 
 An echo behind TorchServe, the same client and connection reuse on both ways, turn by turn; REST over HTTP/1.1 and gRPC.
+The processor time of nginx's workers for one request hardly depends on what else the machine does.
 
     python tests/benchmarks/bench_front.py --json front.json
 """
@@ -12,14 +13,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import psutil
 from serving_archives import ECHO, pack_echo
-from serving_machine import BenchServer
+from serving_machine import BenchServer, cpu_s
 from serving_overhead import echo_body
 
 from thermoscale.client import GrpcClient, RestClient
@@ -55,10 +57,13 @@ def open_front(folder: Path, server: BenchServer) -> tuple[Front, Path]:
     return front, tls.certificate
 
 
-def compare(clients: Mapping[str, RestClient | GrpcClient], body: bytes, rounds: int) -> dict[str, Any]:
-    """Milliseconds of each client, turn by turn; who comes first changes."""
+def compare(
+    clients: Mapping[str, RestClient | GrpcClient], nginx: Sequence[int], body: bytes, rounds: int
+) -> dict[str, Any]:
+    """Milliseconds of each client, turn by turn; who comes first changes. ``nginx``: its workers."""
     times: dict[str, list[float]] = {name: [] for name in clients}
     names = list(clients)
+    before_s = sum(map(cpu_s, nginx))
     for turn in range(-WARM_UP, rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
@@ -71,6 +76,7 @@ def compare(clients: Mapping[str, RestClient | GrpcClient], body: bytes, rounds:
         name: {f"p{share}_ms": round(float(np.percentile(values, share)), 2) for share in (50, 95)}
         for name, values in times.items()
     }
+    found["nginx_cpu_ms"] = round(1e3 * (sum(map(cpu_s, nginx)) - before_s) / (WARM_UP + rounds), 3)
     found["added_p50_ms"] = round(found["front"]["p50_ms"] - found["direct"]["p50_ms"], 2)
     return {"rounds": rounds, **found}
 
@@ -90,8 +96,9 @@ def measure(folder: Path) -> dict[str, Any]:
                 "rest": {"direct": RestClient(server.rest_url), "front": RestClient(front.url, key=KEY, ca=ca)},
                 "grpc": {"direct": grpc_direct, "front": grpc_front},
             }
+            nginx = [worker.pid for worker in psutil.Process(front.pid).children()]
             return {
-                f"{wire} {name}": compare(clients, echo_body(n_bytes, n_bytes, 0.0), rounds)
+                f"{wire} {name}": compare(clients, nginx, echo_body(n_bytes, n_bytes, 0.0), rounds)
                 for wire, clients in wires.items()
                 for name, (n_bytes, rounds) in SIZES.items()
             }
@@ -105,9 +112,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temp:
         found = measure(Path(temp))
     for name, row in found.items():
-        direct, front = row["direct"]["p50_ms"], row["front"]["p50_ms"]
+        direct, through, added = row["direct"]["p50_ms"], row["front"]["p50_ms"], row["added_p50_ms"]
         print(
-            f"{name:12} direct p50 {direct:8.2f} ms   front p50 {front:8.2f} ms   added {row['added_p50_ms']:6.2f} ms"
+            f"{name:11} p50 direct {direct:8.2f}, front {through:8.2f}, added {added:7.2f} ms; "
+            f"nginx cpu {row['nginx_cpu_ms']:6.2f} ms"
         )
     if args.json:
         args.json.write_text(json.dumps(found, indent=2) + "\n")
