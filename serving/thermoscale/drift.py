@@ -38,12 +38,19 @@ def drift_of(values: Mapping[str, Any], arrays: Mapping[str, Array]) -> Drift:
         arrays: the answer's arrays; of these ``flags`` counts, ``(H, W)`` uint8.
     """
     inputs = {name: _subsample(values[name]) for name in _INPUTS if _is_numeric(values.get(name))}
-    missing = {name: float(np.isnan(array).mean()) for name, array in inputs.items()}
-    coarse = inputs.get("coarse", np.empty(0))
-    valid = coarse[np.isfinite(coarse)]
-    flags = _subsample(arrays["flags"]) if "flags" in arrays else np.zeros(1, np.uint8)
-    carried = {name: float(np.count_nonzero(flags & bit)) / flags.size for name, bit in _FLAGS.items()}
-    return Drift(float(valid.mean(dtype=np.float64)) if valid.size else None, _above_0(missing), _above_0(carried))
+    missing = {name: np.isnan(array) for name, array in inputs.items()}
+    nan_share = {name: np.count_nonzero(absent) / absent.size for name, absent in missing.items()}
+    valid = inputs["coarse"][~missing["coarse"]] if "coarse" in inputs else np.empty(0)
+    coarse_mean = float(valid.mean(dtype=np.float64)) if valid.size else None
+    return Drift(coarse_mean, {name: share for name, share in nan_share.items() if share}, _flagged_share(arrays))
+
+
+def _flagged_share(arrays: Mapping[str, Array]) -> dict[str, float]:
+    if "flags" not in arrays:
+        return {}
+    flags = _subsample(arrays["flags"])
+    present = int(np.bitwise_or.reduce(flags, axis=None))
+    return {name: np.count_nonzero(flags & bit) / flags.size for name, bit in _FLAGS.items() if present & bit}
 
 
 def _is_numeric(value: Any) -> bool:
@@ -53,7 +60,3 @@ def _is_numeric(value: Any) -> bool:
 def _subsample(array: Array) -> Array:
     rows, cols = (max(1, length // _SIDE) for length in array.shape[-2:])
     return array[..., ::rows, ::cols]
-
-
-def _above_0(shares: Mapping[str, float]) -> dict[str, float]:
-    return {name: share for name, share in shares.items() if share > 0.0}
