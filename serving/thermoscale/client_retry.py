@@ -18,7 +18,7 @@ from typing import TypeVar
 from thermoscale.errors import Unavailable
 
 BACKOFF_S = 0.1
-"""Wait before the second attempt, doubled for each further one, unless the server asks for more."""
+"""Wait before the second attempt, unless the server asks for more; doubled for each further one."""
 
 _T = TypeVar("_T")
 
@@ -55,7 +55,7 @@ def attempt(call: Callable[[], _T], deadline: Deadline, retries: int) -> _T:
         except Unavailable as error:
             if error.retry_after_s is None or (begun and error.may_have_begun):
                 raise
-            wait_s = max(error.retry_after_s, BACKOFF_S * 2**number) * random.uniform(1.0, 1.5)
+            wait_s = max(error.retry_after_s, BACKOFF_S) * 2**number * random.uniform(1.0, 1.5)
             if wait_s >= deadline.left_s():
                 raise
             begun |= error.may_have_begun
