@@ -11,6 +11,9 @@ from serving_requests import Request, other_target
 from thermoscale.client import GrpcClient, RestClient, decode_reply
 from thermoscale.wire.npz import encode_npz
 
+TIMEOUT_S = 115.0
+"""A little less than the server's own patience: a scene is long work for a busy machine."""
+
 STAGES = ("decode_ms", "network_ms", "assemble_ms", "encode_ms")
 
 
@@ -35,7 +38,7 @@ def _one(client: RestClient | GrpcClient, request: Request) -> dict[str, float]:
     start = time.perf_counter()
     body = encode_npz(request.arrays)
     sent = time.perf_counter()
-    reply = client.predict_bytes(request.model, {"body": body})
+    reply = client.predict_bytes(request.model, {"body": body}, timeout_s=TIMEOUT_S)
     received = time.perf_counter()
     meta = decode_reply(reply)["meta"]["handler_ms"]
     end = time.perf_counter()
