@@ -19,7 +19,7 @@ _RAW_SHARE = 10
 """One in so many is broken below the body: in the heads of HTTP, or in the message of gRPC."""
 
 _HTTP_REFUSALS = ("400", "404", "405", "408", "411", "413", "414", "415", "431", "501", "closed", "silent")
-"""``silent``: TorchServe alone waits on for a body of negative length; see docs/operations.md."""
+"""``silent``: TorchServe alone waits on for a body of negative length, or shorter than it says: docs/operations.md."""
 
 _GRPC_REFUSALS = (
     "INVALID_ARGUMENT",
@@ -65,19 +65,17 @@ def _raw_http(access: Access, good: Case, count: int, tally: Tally) -> None:
         "a header of 100 kB": post_head(access, model, len(body), "X-Long: " + "a" * 100_000) + body,
         "10,000 headers": post_head(access, model, len(body), *(f"X-{number}: b" for number in range(10_000))) + body,
         "a path of 100 kB": b"POST /predictions/" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
-        "a negative length": post_head(access, model, -5) + body,
         "a length that is no number": post_head(access, model, "many") + body,
         "a length of 9 EB": post_head(access, model, 9 * 10**18) + body,
         "no HTTP": np.random.default_rng(_SEED).bytes(500) + b"\r\n\r\n",
         "a broken chunk": post_head(access, model, 0, "Transfer-Encoding: chunked") + b"zz\r\n" + body,
         "a form without end": post_head(access, model, 9, "Content-Type: multipart/form-data; boundary=b")
         + b"--b\r\nabc",
+        "a negative length": post_head(access, model, -5) + body,
     }
     for name, request in islice(cycle(requests.items()), count):
         outcome = http_outcome(access, request)
-        tally.count_error(
-            f"{outcome}" if outcome in _HTTP_REFUSALS else f"{outcome} for {name}", outcome in _HTTP_REFUSALS
-        )
+        tally.count_error(outcome if outcome in _HTTP_REFUSALS else f"{outcome} for {name}", outcome in _HTTP_REFUSALS)
     slow = http_outcome(access, dribble(post_head(access, model, len(body)) + body, 40))
     tally.count_error(f"{slow} for a slow body", False) if slow != "200" else tally.count_answer(True)
 
