@@ -2,13 +2,20 @@
 
 A record is one JSON object in one line, without headers, keys or bodies, that ``config/log4j2.xml`` knows by its
 beginning.
+
+What is told of an answer waits until the answer has left: TorchServe's frontend reads these lines with the thread and
+at the moment that should pass the reply on.
 """
 
 import json
+import logging
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from queue import SimpleQueue
 from typing import Any
 
 from thermoscale.torchserve_metrics import DESCRIBED, INTERNAL, OK, metric_lines, outcome_of, stage_seconds
@@ -17,6 +24,9 @@ EVENT = "request_failed"
 
 _MAX_TEXT = 300
 _MAX_TRACE = 8000
+_LATER_S = 0.005
+
+_log = logging.getLogger(__name__)
 
 
 class Report:
@@ -24,21 +34,41 @@ class Report:
 
     def __init__(self, model: str, version: str) -> None:
         self._model, self._version = model, version
+        self._writing = threading.Lock()
+        self._answers: SimpleQueue[tuple[Mapping[str, Any], float]] = SimpleQueue()
+        self._counter: threading.Thread | None = None
 
     def answered(self, observed: Mapping[str, Any], total_ms: float) -> None:
-        """Count an answer; a description has neither stages nor drift.
+        """Count an answer, soon; a description has neither stages nor drift.
 
         Args:
             observed: of ``Service.predict_bytes``.
         """
+        if self._counter is None:
+            self._counter = threading.Thread(target=self._count, name="report", daemon=True)
+            self._counter.start()
+        self._answers.put((observed, total_ms))
+
+    def _count(self) -> None:
+        while True:
+            waiting = [self._answers.get()]
+            time.sleep(_LATER_S)
+            waiting += [self._answers.get() for _ in range(self._answers.qsize())]
+            for observed, total_ms in waiting:
+                try:
+                    self._write(self._lines(observed, total_ms))
+                except Exception:
+                    _log.exception("an answer was not counted")
+            del waiting, observed  # the arrays of the last answer
+
+    def _lines(self, observed: Mapping[str, Any], total_ms: float) -> str:
         if "arrays" not in observed:
-            self._write(metric_lines(self._model, self._version, DESCRIBED))
-            return
+            return metric_lines(self._model, self._version, DESCRIBED)
         from thermoscale.drift import drift_of  # here and not above: see BundleHandler._open
 
         seconds = stage_seconds(observed["meta"]["handler_ms"], total_ms)
         drift = drift_of(observed["values"], observed["arrays"])
-        self._write(metric_lines(self._model, self._version, OK, seconds, drift))
+        return metric_lines(self._model, self._version, OK, seconds, drift)
 
     def failed(self, error: Exception, text: str, request_id: str | None, server_id: str, total_ms: float) -> None:
         """Record and count a failure; only an error that nobody raised on purpose brings its trace.
@@ -64,7 +94,7 @@ class Report:
             record["trace"] = "".join(traceback.format_exception(error))[-_MAX_TRACE:]
         self._write(json.dumps(record) + "\n" + metric_lines(self._model, self._version, outcome))
 
-    @staticmethod
-    def _write(lines: str) -> None:
-        sys.stdout.write(lines)
-        sys.stdout.flush()
+    def _write(self, lines: str) -> None:
+        with self._writing:
+            sys.stdout.write(lines)
+            sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,31 @@ def test_nothing_that_a_caller_sends_makes_a_second_line(text: str, request_id: 
     assert record.startswith('{"event": ')
     assert len(record) < 12 * 8_500
     assert parsed(metric)
+
+
+def test_answers_are_counted_soon_each_once(capsys: pytest.CaptureFixture[str]) -> None:
+    report, written = Report("amun", "0.1.0"), ""
+    for _ in range(3):
+        report.answered({"values": {}}, 1.0)
+    deadline = time.monotonic() + 10.0
+    while written.count("\n") < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+        written += capsys.readouterr().out
+    assert [labels["outcome"] for *_, labels, _ in parsed(written)] == [DESCRIBED] * 3
+
+
+def test_an_answer_that_cannot_be_counted_does_not_end_the_counting(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    report, written = Report("amun", "0.1.0"), ""
+    report.answered({"values": {}, "arrays": {}}, 1.0)
+    report.answered({"values": {}}, 1.0)
+    deadline = time.monotonic() + 10.0
+    while not written and time.monotonic() < deadline:
+        time.sleep(0.01)
+        written += capsys.readouterr().out
+    assert len(parsed(written)) == 1
+    assert "was not counted" in caplog.text
 
 
 def test_the_log_configuration_knows_a_record_by_its_beginning() -> None:

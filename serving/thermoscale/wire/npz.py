@@ -33,8 +33,16 @@ def encode_npz(arrays: Mapping[str, Array | str | Mapping[str, Any]]) -> bytes:
         InvalidInput: a name that is no identifier, or a value that would need pickle or is no JSON.
     """
     stream = io.BytesIO()
-    np.savez(stream, allow_pickle=False, **{name: _as_array(name, value) for name, value in arrays.items()})
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, value in arrays.items():
+            write_member(archive, name, _as_array(name, value))
     return stream.getvalue()
+
+
+def write_member(archive: zipfile.ZipFile, name: str, array: Array) -> None:
+    """Add one array, stored; what ``numpy.savez`` does."""
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def decode_npz(
