@@ -3,10 +3,11 @@
 A record is one JSON object in one line, without headers, keys or bodies, that ``config/log4j2.xml`` knows by its
 beginning.
 
-What is told of an answer waits until the answer has left: TorchServe's frontend reads these lines with the thread and
-at the moment that should pass the reply on.
+What is told of an answer is told later, of several at once: TorchServe's frontend parses these lines when it should
+pass on the reply, or the next request.
 """
 
+import contextlib
 import json
 import logging
 import sys
@@ -15,7 +16,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from thermoscale.torchserve_metrics import DESCRIBED, INTERNAL, OK, metric_lines, outcome_of, stage_seconds
@@ -24,7 +25,7 @@ EVENT = "request_failed"
 
 _MAX_TEXT = 300
 _MAX_TRACE = 8000
-_LATER_S = 0.005
+_SOON_S, _TELL_S = 0.005, 0.25
 
 _log = logging.getLogger(__name__)
 
@@ -50,18 +51,26 @@ class Report:
         self._answers.put((observed, total_ms))
 
     def _count(self) -> None:
+        """Look at each answer soon, so that its arrays can go; tell of all that came meanwhile at once."""
         while True:
-            waiting = [self._answers.get()]
-            time.sleep(_LATER_S)
-            waiting += [self._answers.get() for _ in range(self._answers.qsize())]
-            for observed, total_ms in waiting:
-                try:
-                    self._write(self._lines(observed, total_ms))
-                except Exception:
-                    _log.exception("an answer was not counted")
-            del waiting, observed  # the arrays of the last answer
+            lines = [self._lines(*self._answers.get())]
+            told = time.monotonic() + _TELL_S
+            while (left_s := told - time.monotonic()) > 0.0:
+                with contextlib.suppress(Empty):
+                    answer = self._answers.get(timeout=left_s)
+                    time.sleep(_SOON_S)
+                    lines.append(self._lines(*answer))
+                    del answer
+            self._write("".join(lines))
 
     def _lines(self, observed: Mapping[str, Any], total_ms: float) -> str:
+        try:
+            return self._lines_of(observed, total_ms)
+        except Exception:
+            _log.exception("an answer was not counted")
+            return ""
+
+    def _lines_of(self, observed: Mapping[str, Any], total_ms: float) -> str:
         if "arrays" not in observed:
             return metric_lines(self._model, self._version, DESCRIBED)
         from thermoscale.drift import drift_of  # here and not above: see BundleHandler._open

@@ -25,6 +25,8 @@ REQUEST = tiny_amun_request(tiny_amun_config())
 GOOD = encode_npz(REQUEST)
 DASHBOARD = json.loads((resource_folder("config") / "dashboard.json").read_text())
 Samples = dict[tuple[str, str], float]
+SETTLED_S = 1.0
+"""After which earlier requests are counted."""
 
 
 def scrape(server: TorchServe) -> tuple[Samples, set[str]]:
@@ -40,7 +42,8 @@ def scrape(server: TorchServe) -> tuple[Samples, set[str]]:
 
 
 def growth(server: TorchServe, send: Callable[[], object], requests: int) -> Samples:
-    """What ``send`` adds once as many requests are counted; the frontend reads a worker's lines in its own time."""
+    """What ``send`` adds once as many requests are counted: workers and frontend count in their own time."""
+    time.sleep(SETTLED_S)
     before, _ = scrape(server)
     send()
     deadline = time.monotonic() + 10
