@@ -22,6 +22,9 @@ bench: .venv/installed
 	$(BIN)/python tests/benchmarks/bench_mosaic.py
 	$(BIN)/python tests/benchmarks/bench_amun.py --threads 1
 	$(BIN)/python tests/benchmarks/bench_serving.py
+	$(BIN)/python tests/benchmarks/bench_front.py
+	$(BIN)/python tests/benchmarks/bench_report.py
+	$(BIN)/python tests/benchmarks/bench_worker_memory.py
 
 drill: .venv/installed
 	PYTHONPATH=tests $(BIN)/python -m drills
