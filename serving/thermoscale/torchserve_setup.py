@@ -54,10 +54,12 @@ class Ports:
 def free_ports(
     *, rest: int | None = None, grpc: int | None = None, management: int | None = None, metrics: int | None = None
 ) -> Ports:
-    """Ports that are free now; those given are taken as they are."""
+    """Ports that are free now, no two alike; those given are taken as they are."""
     found: list[int] = []
     while len(found) < 6:
         port = random.choice(PORTS)
+        if port in (*found, rest, grpc, management, metrics):
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             found.append(port)

@@ -87,7 +87,7 @@ def fit_amun(
         state=network.state_dict(),
         golden=_golden(pairs_valid, config),
         training=_training_record(pairs_train, pairs_valid, settings, seed, outcome),
-        metrics={"valid": {"rmse": rmse, "rmse_bicubic": _bicubic_rmse(judged)}},
+        metrics={"valid": {"rmse": rmse, "rmse_detail": outcome.best_score, "rmse_bicubic": _bicubic_rmse(judged)}},
         sky=sky,
     )
 

@@ -79,7 +79,8 @@ class Problem:
         """Fit with the settings in ``config``; the state of the fit is kept in ``folder``.
 
         Returns:
-            ``rmse`` on what was held out, unit of the data; ``latency_ms`` of the network on one thread.
+            ``rmse`` on what was held out, unit of the data, for amun without what no scene foretells of its mean;
+            ``latency_ms`` of the network on one thread.
         """
         if self.network == "amun":
             return _score_amun(self, load_amun_settings(config), folder, told)
@@ -131,7 +132,7 @@ def _score_amun(problem: Problem, settings: AmunSettings, folder: Path, told: To
     factors = torch.zeros(1, channels - 1, side, side) if channels > 1 else None
     core_px = side - 2 * config.halo_px
     tile_ms = _milliseconds(lambda: network(coarse, factors, valid, *context))
-    return {"rmse": checkpoint.metrics["valid"]["rmse"], "latency_ms": tile_ms * 1e6 / core_px**2}
+    return {"rmse": checkpoint.metrics["valid"]["rmse_detail"], "latency_ms": tile_ms * 1e6 / core_px**2}
 
 
 def _score_dynet(problem: Problem, settings: DyNetSettings, folder: Path, told: Told) -> dict[str, float]:
