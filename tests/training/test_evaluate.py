@@ -19,8 +19,8 @@ from thermoscale.testing.worlds import make_pairs, make_series
 from thermoscale_train import evaluate_target as fusion
 from thermoscale_train.baselines import DOWNSCALING, FUSION
 from thermoscale_train.config import IustfmSettings, load_iustfm_settings
-from thermoscale_train.evaluate import add_arguments, choose_methods, run
 from thermoscale_train.downscaling_models import FITTED
+from thermoscale_train.evaluate import add_arguments, choose_methods, run
 from thermoscale_train.evaluate_amun import METHODS as DOWNSCALING_METHODS
 from thermoscale_train.evaluate_amun import evaluate_amun
 from thermoscale_train.evaluate_iustfm import METHODS as FUSION_METHODS
