@@ -3,12 +3,15 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from thermoscale.errors import InvalidInput, Unavailable
-from thermoscale.front import Front
 from thermoscale.front_setup import FrontLimits, Tls
-from thermoscale.launcher import TorchServe
+
+if TYPE_CHECKING:
+    from thermoscale.front import Front
+    from thermoscale.launcher import TorchServe
 
 _LOOPBACK = "127.0.0.1"
 
@@ -32,7 +35,7 @@ def add_front_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def front_of(args: argparse.Namespace, server: TorchServe) -> Front | None:
+def front_of(args: argparse.Namespace, server: "TorchServe") -> "Front | None":
     """The front before ``server``, not started; None where none is asked for, or where nginx is missing: that is said.
 
     Raises:
@@ -40,6 +43,8 @@ def front_of(args: argparse.Namespace, server: TorchServe) -> Front | None:
     """
     if not args.front:
         return None
+    from thermoscale.front import Front  # here: it needs psutil, of the extra serve
+
     needed = ["keys"] if args.front_insecure else ["keys", "cert", "key"]
     missing = [f"--{name}" for name in needed if getattr(args, name) is None]
     if missing:

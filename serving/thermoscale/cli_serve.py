@@ -6,15 +6,17 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thermoscale.cli_front import add_front_options, front_of
 from thermoscale.cli_parts import add_access_options, add_verb, grpc_client, rest_client, show
 from thermoscale.client import RestClient
 from thermoscale.errors import Unavailable
-from thermoscale.launcher import DRAIN_TIMEOUT_S, START_TIMEOUT_S, TorchServe
 from thermoscale.readiness import Golden, read_golden_of, read_workers, require_golden
-from thermoscale.torchserve_setup import WORKERS, free_ports
+from thermoscale.torchserve_setup import DRAIN_TIMEOUT_S, NEEDS_SERVE_EXTRA, START_TIMEOUT_S, WORKERS, free_ports
+
+if TYPE_CHECKING:
+    from thermoscale.launcher import TorchServe
 
 _POLL_S = 0.5
 
@@ -56,6 +58,10 @@ def _add_ready(parser: argparse.ArgumentParser) -> None:
 
 def serve(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT: then take no new requests, answer those in work, and end with code 0."""
+    try:
+        from thermoscale.launcher import TorchServe  # here: no other verb may need the extra serve
+    except ImportError as error:
+        raise Unavailable(NEEDS_SERVE_EXTRA) from error
     ports = free_ports(
         rest=args.rest_port, grpc=args.grpc_port, management=args.management_port, metrics=args.metrics_port
     )
@@ -81,7 +87,7 @@ def serve(args: argparse.Namespace) -> int:
     return 0
 
 
-def _addresses(server: TorchServe) -> dict[str, str]:
+def _addresses(server: "TorchServe") -> dict[str, str]:
     return {
         "rest": server.rest_url,
         "grpc": server.grpc_address,

@@ -24,11 +24,19 @@ from thermoscale.own_folder import OwnFolder
 from thermoscale.readiness import Golden, Worker, read_golden_of, read_workers, require_golden
 from thermoscale.restarts import Restarts
 from thermoscale.torchserve import NEVER_READY
-from thermoscale.torchserve_setup import HEAP_MB, WORKERS, Ports, free_ports, java_command, write_config, write_stand_in
+from thermoscale.torchserve_setup import (
+    DRAIN_TIMEOUT_S,
+    HEAP_MB,
+    START_TIMEOUT_S,
+    WORKERS,
+    Ports,
+    free_ports,
+    java_command,
+    write_config,
+    write_stand_in,
+)
 
-START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
-DRAIN_TIMEOUT_S = 30.0
 _POLL_S = 0.1
 _ASK_S = 5.0
 _SILENT_S = 60.0

