@@ -15,7 +15,7 @@ from typing import Any
 
 from thermoscale.bundle.manifest import read_manifest
 from thermoscale.cli_doctor import add_doctor_verb
-from thermoscale.cli_parts import add_server_options, add_verb, open_client, show
+from thermoscale.cli_parts import add_server_options, add_verb, open_client, say, show
 from thermoscale.cli_serve import add_serve_verbs
 from thermoscale.client import RestClient, decode_reply
 from thermoscale.errors import InvalidInput, ThermoscaleError, Unavailable
@@ -229,7 +229,7 @@ def strips_bar() -> Iterator[Callable[[int, int], None]]:
 
 
 def _say_of_predict(text: str) -> None:
-    print(f"thermoscale predict: {text}", file=sys.stderr, flush=True)
+    say(f"thermoscale predict: {text}")
 
 
 def _request_parts(args: argparse.Namespace) -> dict[str, bytes]:

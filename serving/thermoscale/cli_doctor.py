@@ -6,20 +6,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from thermoscale.cli_parts import add_verb, show
+from thermoscale.cli_parts import PORTS, add_ports_options, add_verb, show
 from thermoscale.doctor.examine import Plan, examine
 from thermoscale.doctor.finding import FAIL, Finding
 from thermoscale.doctor.packages import shipped_constraints
 from thermoscale.torchserve_setup import WORKERS
 
-_PORTS = {"rest": 8080, "grpc": 7070, "management": 8081, "metrics": 8082}
-
 
 def add_doctor_verb(verbs: Any) -> None:
     """Declare it; its options are those of ``serve`` where they mean the same."""
     parser = add_verb(verbs, "doctor", doctor, "can a server run here? exit 1 if something is missing")
-    for use, port in _PORTS.items():
-        parser.add_argument(f"--{use}-port", type=int, default=port, help="default %(default)s; 0: any free one")
+    add_ports_options(parser)
     parser.add_argument("--front", action="store_true", help="serve --front is meant: nginx is needed, too")
     parser.add_argument("--front-port", type=int, default=8443, help="default %(default)s")
     parser.add_argument(
@@ -35,7 +32,7 @@ def doctor(args: argparse.Namespace) -> int:
     """Print every finding; exit code 1 if any of them is a failure."""
     findings = examine(
         Plan(
-            ports={use: port for use in _PORTS if (port := getattr(args, f"{use}_port"))},
+            ports={use: port for use in PORTS if (port := getattr(args, f"{use}_port"))},
             front_port=args.front_port if args.front else None,
             workers=args.workers,
             log_folder=args.log_folder,

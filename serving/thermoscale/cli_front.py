@@ -1,11 +1,11 @@
 """The options of ``serve`` that open a public port, and the front that they ask for."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from thermoscale.cli_parts import say
 from thermoscale.errors import InvalidInput, Unavailable
 from thermoscale.front_setup import FrontLimits, Tls
 
@@ -63,5 +63,5 @@ def front_of(args: argparse.Namespace, server: "TorchServe") -> "Front | None":
             limits=FrontLimits(rate_per_s=args.front_rate, burst=args.front_burst),
         )
     except Unavailable as missing_program:
-        print(f"no public port, serving on loopback only: {missing_program}", file=sys.stderr, flush=True)
+        say(f"no public port, serving on loopback only: {missing_program}")
         return None

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from thermoscale.client import RETRIES, TIMEOUT_S, Client, GrpcClient, RestClien
 from thermoscale.errors import InvalidInput
 
 KEY_VARIABLE = "THERMOSCALE_KEY"
+PORTS = {"rest": 8080, "grpc": 7070, "management": 8081, "metrics": 8082}
 
 
 def add_verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -24,6 +26,17 @@ def add_verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], te
 def show(args: argparse.Namespace, fields: dict[str, Any], text: str) -> None:
     """Print ``fields`` as JSON where that was asked for, else ``text``."""
     print(json.dumps(fields, indent=2) if args.json else text, flush=True)
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def add_ports_options(parser: argparse.ArgumentParser) -> None:
+    """The loopback ports of a server, ``<use>_port`` for each use in :data:`PORTS`."""
+    for use, port in PORTS.items():
+        parser.add_argument(f"--{use}-port", type=int, default=port, help="default %(default)s; 0: any free one")
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:

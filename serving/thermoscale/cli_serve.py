@@ -2,17 +2,16 @@
 
 import argparse
 import signal
-import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thermoscale.cli_front import add_front_options, front_of
-from thermoscale.cli_parts import add_access_options, add_verb, grpc_client, rest_client, show
+from thermoscale.cli_parts import add_access_options, add_ports_options, add_verb, grpc_client, rest_client, say, show
 from thermoscale.client import RestClient
 from thermoscale.errors import Unavailable
-from thermoscale.readiness import Golden, read_golden_of, read_workers, require_golden
+from thermoscale.readiness import Golden, all_ready, read_golden_of, read_workers, require_golden
 from thermoscale.torchserve_setup import DRAIN_TIMEOUT_S, NEEDS_SERVE_EXTRA, START_TIMEOUT_S, WORKERS, free_ports
 
 if TYPE_CHECKING:
@@ -29,10 +28,7 @@ def add_serve_verbs(verbs: Any) -> None:
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archives", type=Path, nargs="+", help="model_store/<pipeline>-<version>.mar")
-    parser.add_argument("--rest-port", type=int, default=8080, help="default %(default)s; 0: any free one")
-    parser.add_argument("--grpc-port", type=int, default=7070, help="default %(default)s; 0: any free one")
-    parser.add_argument("--management-port", type=int, default=8081, help="default %(default)s; 0: any free one")
-    parser.add_argument("--metrics-port", type=int, default=8082, help="default %(default)s; 0: any free one")
+    add_ports_options(parser)
     parser.add_argument("--workers", type=int, default=WORKERS, help="processes for each archive, default %(default)s")
     parser.add_argument("--log-folder", type=Path, default=Path("logs"), help="default %(default)s")
     parser.add_argument(
@@ -70,20 +66,20 @@ def serve(args: argparse.Namespace) -> int:
     try:
         server = TorchServe(args.archives, workers=args.workers, ports=ports, log_folder=args.log_folder)
         front = front_of(args, server)
-        _say(f"starting TorchServe, log in {args.log_folder} ...")
+        say(f"starting TorchServe, log in {args.log_folder} ...")
         with server:
             server.wait_ready(args.timeout)
             try:
                 with front or nullcontext():
                     addresses = _addresses(server) | ({"public": front.url} if front else {})
                     show(args, addresses, "\n".join(f"{name:10} {address}" for name, address in addresses.items()))
-                    server.keep_running(args.timeout, _say)
+                    server.keep_running(args.timeout, say)
             except KeyboardInterrupt:
                 if not server.drain(args.drain_timeout):
-                    _say(f"requests still in work after {args.drain_timeout:g} s are cut")
+                    say(f"requests still in work after {args.drain_timeout:g} s are cut")
     except KeyboardInterrupt:
         pass
-    _say("stopped")
+    say("stopped")
     return 0
 
 
@@ -94,10 +90,6 @@ def _addresses(server: "TorchServe") -> dict[str, str]:
         "management": server.management_url,
         "metrics": server.metrics_url,
     }
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def ready(args: argparse.Namespace) -> int:
@@ -121,7 +113,7 @@ def _require_ready(args: argparse.Namespace, golden: Golden) -> float:
     """Largest difference from the golden answer over the wires that were named."""
     if args.management:
         workers = read_workers(RestClient(args.management), golden.model, golden.version)
-        if not workers or any(worker.status != "READY" for worker in workers):
+        if not all_ready(workers):
             raise Unavailable(f"workers of {golden.model}: {[worker.status for worker in workers]}, needed READY")
     with rest_client(args, retries=0) as rest:
         difference = require_golden(rest, golden)

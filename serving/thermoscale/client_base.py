@@ -21,7 +21,7 @@ TIMEOUT_S = 60.0
 RETRIES = 4
 """Further attempts after the first, where :mod:`thermoscale.client_retry` says that one makes sense."""
 
-MAX_REPLY_BYTES = Limits().max_body_bytes
+MAX_REPLY_BYTES = Limits().max_reply_bytes
 """The largest reply that a server of ours sends."""
 
 _LARGEST_BYTES = 2**31 - 1

@@ -21,7 +21,7 @@ from thermoscale.errors import BundleError, Unavailable
 from thermoscale.guard import end_processes
 from thermoscale.in_work import LOCKS_NAME
 from thermoscale.own_folder import OwnFolder
-from thermoscale.readiness import Golden, Worker, read_golden_of, read_workers, require_golden
+from thermoscale.readiness import Golden, Worker, all_ready, read_golden_of, read_workers, require_golden
 from thermoscale.restarts import Restarts
 from thermoscale.torchserve import NEVER_READY
 from thermoscale.torchserve_setup import (
@@ -257,10 +257,9 @@ class TorchServe:
 
     def _has_ready_workers(self, golden: Golden) -> bool:
         try:
-            workers = self.workers(golden.model)
+            return all_ready(self.workers(golden.model))
         except Unavailable:
             return False
-        return bool(workers) and all(worker.status == "READY" for worker in workers)
 
     def _require_alive(self) -> None:
         if self._process is None:

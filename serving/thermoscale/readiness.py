@@ -6,6 +6,7 @@ TorchServe's ``/ping`` answers "healthy" long before a model can predict, and th
 import json
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,6 +76,11 @@ def read_workers(management: RestClient, model: str, version: str) -> list[Worke
         raise Unavailable(f"{management.url} answers {status} about model {model} {version}")
     workers = json.loads(reply)[0]["workers"]
     return [Worker(int(worker["pid"]), str(worker["status"])) for worker in workers]
+
+
+def all_ready(workers: Sequence[Worker]) -> bool:
+    """Whether there are any, and every one is READY."""
+    return bool(workers) and all(worker.status == "READY" for worker in workers)
 
 
 def require_golden(client: Client, golden: Golden, timeout_s: float = 60.0) -> float:

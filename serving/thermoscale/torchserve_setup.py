@@ -19,7 +19,7 @@ PORTS = range(20000, 32000)
 """Below the range from which the system takes ports for outgoing connections, so that a free one stays free."""
 
 _MIB = 2**20
-MAX_BYTES = Limits().max_body_bytes + 16 * _MIB
+MAX_BYTES = max(Limits().max_body_bytes, Limits().max_reply_bytes) + 16 * _MIB
 """TorchServe's own limit, above ours: a body between the two is refused in our words, above both with an empty 413."""
 
 HEAP_MB = 512 + 6 * MAX_BYTES // _MIB

@@ -31,9 +31,9 @@ from thermoscale_train.baselines import DOWNSCALING
 from thermoscale_train.baselines.random_forest import fit_forest
 from thermoscale_train.config import load_amun_settings, load_forest_settings
 from thermoscale_train.data.folds import Turn, spatial_folds, turns
-from thermoscale_train.downscaling_models import FORESTS, DownscalingSettings, of_checkpoint
+from thermoscale_train.downscaling_models import FORESTS, DownscalingSettings, coarse_index_of, of_checkpoint
 from thermoscale_train.evaluate import choose_methods
-from thermoscale_train.evaluate_amun import METHODS, coarse_index_of, evaluate_amun
+from thermoscale_train.evaluate_amun import METHODS, evaluate_amun
 from thermoscale_train.fit import fit_amun
 from thermoscale_train.scoring import nulls_for_nan
 from thermoscale_train.usable import UsableRule

@@ -108,14 +108,14 @@ def of_checkpoint(checkpoint: AmunCheckpoint, pairs: Pairs) -> Method:
 def coarse_sigma(train: Pairs) -> float:
     """1-sigma error of a coarse pixel, K: of cell means of the truth, the scene's bias apart."""
     assert train.fine is not None
-    index = _index(train)
+    index = coarse_index_of(train)
     residuals = [closure_residual(fine, coarse, index) for fine, coarse in zip(train.fine, train.coarse, strict=True)]
     return float(np.sqrt(np.mean([np.nanvar(residual) for residual in residuals])))
 
 
 def _closed(method: Method, pairs: Pairs, sigma_k: float) -> Method:
     """``method`` with its closure residual corrected, by the share that the noise of the coarse image leaves."""
-    index = _index(pairs)
+    index = coarse_index_of(pairs)
 
     def predict(row: int) -> Downscaled:
         lst, spread = method(row)
@@ -125,12 +125,13 @@ def _closed(method: Method, pairs: Pairs, sigma_k: float) -> Method:
 
 
 def _of_forest(forest: Forest, pairs: Pairs, *, residual: bool) -> Method:
-    index = _index(pairs)
+    index = coarse_index_of(pairs)
     answer = forest.predict_with_residual if residual else forest.predict
     return lambda row: Downscaled(answer(pairs.coarse[row], _factors(pairs, row), index))
 
 
-def _index(pairs: Pairs) -> IntArray:
+def coarse_index_of(pairs: Pairs) -> IntArray:
+    """The link between the grids of every scene."""
     return regular_index((pairs.coarse.shape[1], pairs.coarse.shape[2]), pairs.fine_shape)
 
 

@@ -13,16 +13,22 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from thermoscale.arrays import LST, FloatArray, IntArray
+from thermoscale.arrays import LST, FloatArray
 from thermoscale.errors import InvalidInput, Undetermined
 from thermoscale.formats import Pairs
-from thermoscale.numerics.grids import regular_index
 from thermoscale.service import Service, open_bundle
 from thermoscale_train.baselines import DOWNSCALING
 from thermoscale_train.baselines.tsharp import tsharp
 from thermoscale_train.data.folds import Folds, turns
 from thermoscale_train.data.simulated import simulate_coarse
-from thermoscale_train.downscaling_models import FITTED, Downscaled, DownscalingSettings, Method, fit_methods
+from thermoscale_train.downscaling_models import (
+    FITTED,
+    Downscaled,
+    DownscalingSettings,
+    Method,
+    coarse_index_of,
+    fit_methods,
+)
 from thermoscale_train.known_ground import known_ground
 from thermoscale_train.scoring import PSNR_RANGES, Scores, bundle_name, result, score_case
 from thermoscale_train.strata import Strata
@@ -164,11 +170,6 @@ def _tsharp(pairs: Pairs) -> Method:
     assert factors is not None
     channel = (pairs.factor_names or ()).index(NDVI)
     return lambda row: Downscaled(tsharp(pairs.coarse[row], factors[row, channel], index))
-
-
-def coarse_index_of(pairs: Pairs) -> IntArray:
-    """The link between the grids of every scene."""
-    return regular_index((pairs.coarse.shape[1], pairs.coarse.shape[2]), pairs.fine_shape)
 
 
 def _case(pairs: Pairs, row: int, name: str, method: Method, strata: Strata) -> Scores:

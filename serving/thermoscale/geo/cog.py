@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from thermoscale.arrays import Array
-from thermoscale.errors import ThermoscaleError, Unavailable
+from thermoscale.errors import Unavailable
 from thermoscale.geo.gdal import georeference_checked_by_us, load_rasterio
 
 LARGEST_WITHOUT_OVERVIEW_PX = 512
@@ -51,8 +51,6 @@ def encode_cog(values: Array, profile: dict[str, Any], annotate: Callable[[Any],
                 with memory.open() as source:
                     rasterio.shutil.copy(source, ordered.name, driver="GTiff", copy_src_overviews=True, **options)
                 return bytes(ordered.read())
-    except ThermoscaleError:
-        raise
     except rasterio.errors.RasterioError as error:
         raise Unavailable(f"cannot make a GeoTIFF of {count} x {height} x {width} pixels: {error}") from error
 
