@@ -14,8 +14,6 @@ import threading
 import time
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from thermoscale.errors import InvalidInput, Unavailable
 from thermoscale.front_setup import (
@@ -28,7 +26,7 @@ from thermoscale.front_setup import (
     worker_user,
     write_front_config,
 )
-from thermoscale.own_folder import OwnFolder
+from thermoscale.own_folder import InOwnFolder, OwnFolder
 
 LOG_BYTES = 20 * 2**20
 LOGS_KEPT = 5
@@ -38,7 +36,7 @@ _POLL_S = 0.1
 _WATCH_S = 0.5
 
 
-class Front:
+class Front(InOwnFolder):
     """One running nginx; use it in a ``with`` statement, inside that of its TorchServe.
 
     Args:
@@ -81,19 +79,9 @@ class Front:
         self._host, self._port, self._drain_s = host, port, drain_s
         self._log_folder = log_folder.resolve() if log_folder else None
         self.url = f"{'https' if tls else 'http'}://{self._local_host}:{port}"
-        self._own: OwnFolder | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._ending = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="front", daemon=True)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Check the configuration, start nginx and wait for its first answer.
@@ -142,16 +130,6 @@ class Front:
         """nginx's master process, which leads the process group."""
         assert self._process is not None, "start() comes first"
         return self._process.pid
-
-    @property
-    def folder(self) -> Path:
-        """The temporary folder of the running nginx."""
-        assert self._own is not None, "start() comes first"
-        return self._own.path
-
-    @property
-    def _logs(self) -> Path:
-        return self._log_folder or self.folder
 
     @property
     def _local_host(self) -> str:
@@ -214,8 +192,7 @@ class Front:
         """Until :meth:`stop`: start nginx and its guard again should they end, keep the logs small."""
         while not self._ending.wait(_WATCH_S):
             assert self._process is not None
-            assert self._own is not None
-            self._own.keep_guarded()
+            self._own_folder.keep_guarded()
             if self._process.poll() is not None:
                 _end_group(self._process)  # its workers would keep the port
                 self._spawn()

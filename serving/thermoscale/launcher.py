@@ -12,15 +12,13 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from thermoscale.client import GrpcClient, RestClient
 from thermoscale.drain import drain
 from thermoscale.errors import BundleError, Unavailable
 from thermoscale.guard import end_processes
 from thermoscale.in_work import LOCKS_NAME
-from thermoscale.own_folder import OwnFolder
+from thermoscale.own_folder import InOwnFolder, OwnFolder
 from thermoscale.readiness import Golden, Worker, all_ready, read_golden_of, read_workers, require_golden
 from thermoscale.restarts import Restarts
 from thermoscale.torchserve import NEVER_READY
@@ -43,7 +41,7 @@ _SILENT_S = 60.0
 _TAIL_LINES = 40
 
 
-class TorchServe:
+class TorchServe(InOwnFolder):
     """One running TorchServe with the given archives; use it in a ``with`` statement.
 
     Args:
@@ -81,17 +79,7 @@ class TorchServe:
         self.metrics_url = f"http://127.0.0.1:{self._ports.metrics}/metrics"
         self._workers, self._heap_mb = workers, heap_mb
         self._log_folder = log_folder.resolve() if log_folder else None
-        self._own: OwnFolder | None = None
         self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start the process; :meth:`wait_ready` then waits for it.
@@ -193,20 +181,6 @@ class TorchServe:
         """The last lines of both logs."""
         texts = [(self._logs / name, _read_log(self._logs / name)) for name in ("jvm.log", "torchserve.log")]
         return "\n".join(f"--- {path.name}\n" + "\n".join(text.splitlines()[-_TAIL_LINES:]) for path, text in texts)
-
-    @property
-    def folder(self) -> Path:
-        """The temporary folder of the running server."""
-        return self._own_folder.path
-
-    @property
-    def _own_folder(self) -> OwnFolder:
-        assert self._own is not None, "start() comes first"
-        return self._own
-
-    @property
-    def _logs(self) -> Path:
-        return self._log_folder or self.folder
 
     def _launch(self) -> None:
         with (self._logs / "jvm.log").open("ab") as log:

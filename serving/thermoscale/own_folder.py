@@ -10,8 +10,10 @@ import os
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import IO
+from types import TracebackType
+from typing import IO, Self
 
 from thermoscale import guard
 
@@ -46,6 +48,44 @@ class OwnFolder:
             self._guard.wait(_PATIENCE_S)
         guard.clear(self.path)
         self._lock.close()
+
+
+class InOwnFolder(ABC):
+    """A program of ours that works in an :class:`OwnFolder` from :meth:`start` to :meth:`stop`."""
+
+    _log_folder: Path | None
+    _own: OwnFolder | None = None
+
+    @abstractmethod
+    def start(self) -> None:
+        """Make the folder and start the program."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End the program and remove the folder; safe to repeat."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def folder(self) -> Path:
+        """The temporary folder of the running program."""
+        return self._own_folder.path
+
+    @property
+    def _own_folder(self) -> OwnFolder:
+        assert self._own is not None, "start() comes first"
+        return self._own
+
+    @property
+    def _logs(self) -> Path:
+        return self._log_folder or self.folder
 
 
 def remove_stale() -> None:

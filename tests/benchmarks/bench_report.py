@@ -9,7 +9,6 @@ import http.client
 import json
 import tempfile
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import psutil
 
 from thermoscale.launcher import TorchServe
 from thermoscale.release.mar import pack
+from thermoscale.testing.archives import altered
 from thermoscale.testing.bundles import tiny_amun_config, tiny_amun_request, write_tiny_amun
 from thermoscale.wire.npz import encode_npz
 
@@ -62,11 +62,8 @@ class MeasuredHandler(BundleHandler):
 
 def pack_measured(folder: Path) -> Path:
     """A tiny AMUN archive with that handler."""
-    archive, target = pack(write_tiny_amun(folder / "bundle"), folder / "store"), folder / "amun.mar"
-    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(target, "w") as copy:
-        for name in source.namelist():
-            copy.writestr(name, HANDLER if name == "amun_handler.py" else source.read(name))
-    return target
+    archive = pack(write_tiny_amun(folder / "bundle"), folder / "store")
+    return altered(archive, folder / "amun.mar", {"amun_handler.py": HANDLER})
 
 
 def cpu_ms(process: int) -> float:

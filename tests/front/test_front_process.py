@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from processes import of_group
 
 from thermoscale import front_setup
 from thermoscale.errors import InvalidInput, Unavailable
@@ -19,18 +20,6 @@ from thermoscale.front_setup import NEEDS_NGINX, Tls, find_nginx, worker_user
 from thermoscale.torchserve_setup import free_ports
 
 NOWHERE = dict.fromkeys(("rest", "grpc", "management"), "127.0.0.1:1")
-
-
-def of_group(group: int) -> list[psutil.Process]:
-    """Living processes of a process group."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            continue
-    return found
 
 
 def test_an_open_request_is_answered_before_the_end_and_nothing_is_left(start_front: Any, keys: Path) -> None:

@@ -2,7 +2,6 @@
 
 import http.client
 import io
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import grpc
 
 from thermoscale.grpc_messages import PREDICTIONS_METHOD, load_messages
 from thermoscale.launcher import TorchServe
+from thermoscale.testing.archives import altered
 
 RESPONSE_TIMEOUT_S = 3
 CONFIG = f"batchSize: 1\nresponseTimeout: {RESPONSE_TIMEOUT_S}\nstartupTimeout: 60\njobQueueSize: 1\n"
@@ -52,11 +52,7 @@ class Outcome(NamedTuple):
 
 def breakable(archive: Path, target: Path) -> Path:
     """A copy of an AMUN archive that obeys orders, with a queue of one request and a short response timeout."""
-    own = {"amun_handler.py": HANDLER, "amun.yaml": CONFIG}
-    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(target, "w") as copy:
-        for name in source.namelist():
-            copy.writestr(name, own[name] if name in own else source.read(name))
-    return target
+    return altered(archive, target, {"amun_handler.py": HANDLER, "amun.yaml": CONFIG})
 
 
 def rest(server: TorchServe, path: str, parts: Mapping[str, bytes], timeout_s: float = 30.0) -> Outcome:

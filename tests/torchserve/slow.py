@@ -2,13 +2,13 @@
 
 import io
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from thermoscale.readiness import Golden
+from thermoscale.testing.archives import altered
 
 QUEUE_SIZE = 2
 CONFIG = f"batchSize: 1\nresponseTimeout: 60\nstartupTimeout: 60\njobQueueSize: {QUEUE_SIZE}\n"
@@ -43,11 +43,7 @@ class SlowHandler(BundleHandler):
 
 def slow(archive: Path, target: Path) -> Path:
     """A slow copy of an AMUN archive, with a short queue."""
-    own = {"amun_handler.py": HANDLER, "amun.yaml": CONFIG}
-    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(target, "w") as copy:
-        for name in source.namelist():
-            copy.writestr(name, own[name] if name in own else source.read(name))
-    return target
+    return altered(archive, target, {"amun_handler.py": HANDLER, "amun.yaml": CONFIG})
 
 
 def begun(logs: Path) -> int:

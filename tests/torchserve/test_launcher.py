@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
 import pytest
+from processes import of_group
 
 from thermoscale.errors import BundleError, Unavailable
 from thermoscale.launcher import TorchServe
@@ -18,22 +18,10 @@ from thermoscale.torchserve_setup import PORTS, free_ports
 pytestmark = pytest.mark.server
 
 
-def processes_of_group(group: int) -> list[psutil.Process]:
-    """Living processes of a process group."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            continue
-    return found
-
-
 def group_with_a_worker(server: TorchServe) -> int:
     """The server's process group, once there is a worker to leave behind."""
     assert server._process is not None
-    while len(processes_of_group(server._process.pid)) < 2:
+    while len(of_group(server._process.pid)) < 2:
         server._require_alive()
         time.sleep(0.05)
     return server._process.pid
@@ -43,7 +31,7 @@ def test_an_exception_inside_leaves_no_process_and_no_folder(archives: Mapping[s
     with contextlib.suppress(KeyboardInterrupt), TorchServe([archives["amun"]]) as server:
         group, temp = group_with_a_worker(server), server.folder
         raise KeyboardInterrupt
-    assert processes_of_group(group) == []
+    assert of_group(group) == []
     assert not temp.exists()
 
 
@@ -55,7 +43,7 @@ def test_a_killed_java_is_noticed_and_its_workers_end_with_it(archives: Mapping[
         with pytest.raises(Unavailable, match="ended with code -9"):
             server.wait_ready()
         assert time.monotonic() - start < 5
-    assert processes_of_group(group) == []
+    assert of_group(group) == []
 
 
 def test_a_java_that_cannot_start_is_reported_with_its_own_words(archives: Mapping[str, Path], tmp_path: Path) -> None:
