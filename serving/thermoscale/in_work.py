@@ -34,7 +34,7 @@ def in_work() -> Iterator[None]:
         return
     fcntl.flock(lock, fcntl.LOCK_EX)  # before the look: whoever leaves the mark then sees the lock
     try:
-        if os.path.exists(os.path.join(folder, MARK_NAME)):
+        if os.access(f"{folder}/{MARK_NAME}", os.F_OK):
             raise Unavailable("the server is about to end and computed nothing; try again later")
         yield
     finally:

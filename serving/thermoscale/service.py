@@ -15,6 +15,7 @@ from thermoscale.answer import Answer, Requests
 from thermoscale.arrays import QUANTITIES, Array, require_keys
 from thermoscale.bundle.golden import GOLDEN_NAME, compare_golden, read_golden
 from thermoscale.bundle.manifest import Manifest, read_manifest, verify_files
+from thermoscale.drift import drift_of
 from thermoscale.errors import BundleError, InvalidInput, Unavailable, Undetermined
 from thermoscale.fields import read_text
 from thermoscale.geo.alignment import Grid
@@ -145,7 +146,7 @@ class Service:
                 or members of the .npz. ``<name>_file`` names a file instead, where that is allowed. ``ask`` =
                 ``description`` alone gets :meth:`describe` as JSON.
             observed: filled as the work goes on, also when it fails, for logs and metrics: the request's ``values``,
-                its ``meta``, the answer's ``arrays``.
+                its ``meta``, the answer's ``drift``.
 
         Raises:
             InvalidInput, Undetermined, Unavailable: as the message says.
@@ -164,7 +165,7 @@ class Service:
             return self._description(values)
         patience_s = min(patience_s, self.limits.max_seconds)
         answer, timings = self._timed_answer(values, request.grids, request.form, patience_s)
-        observed["arrays"] = answer.arrays
+        observed["drift"] = drift_of(request.values, answer.arrays)
         meta |= {**self._facts(answer), "handler_ms": {"decode_ms": decode_ms, **timings}}
         reply = encode_reply(answer, meta, request.form, QUANTITIES[self.manifest.quantity], start)
         if len(reply.body) > self.limits.max_reply_bytes:

@@ -7,16 +7,15 @@ What is told of an answer is told later, of several at once: TorchServe's fronte
 pass on the reply, or the next request.
 """
 
-import contextlib
 import json
 import logging
 import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from thermoscale.torchserve_metrics import DESCRIBED, INTERNAL, OK, metric_lines, outcome_of, stage_seconds
@@ -25,7 +24,7 @@ EVENT = "request_failed"
 
 _MAX_TEXT = 300
 _MAX_TRACE = 8000
-_SOON_S, _TELL_S = 0.005, 0.25
+_TELL_S = 0.25
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +35,8 @@ class Report:
     def __init__(self, model: str, version: str) -> None:
         self._model, self._version = model, version
         self._writing = threading.Lock()
-        self._answers: SimpleQueue[tuple[Mapping[str, Any], float]] = SimpleQueue()
+        self._answers: deque[tuple[Mapping[str, Any], float]] = deque()
+        self._some = threading.Event()
         self._counter: threading.Thread | None = None
 
     def answered(self, observed: Mapping[str, Any], total_ms: float) -> None:
@@ -48,36 +48,30 @@ class Report:
         if self._counter is None:
             self._counter = threading.Thread(target=self._count, name="report", daemon=True)
             self._counter.start()
-        self._answers.put((observed, total_ms))
+        told = {name: observed[name] for name in ("meta", "drift") if name in observed}  # what is large may go
+        self._answers.append((told, total_ms))
+        if not self._some.is_set():  # to wake a thread costs more than all else here
+            self._some.set()
 
     def _count(self) -> None:
-        """Look at each answer soon, so that its arrays can go; tell of all that came meanwhile at once."""
         while True:
-            lines = [self._lines(*self._answers.get())]
-            told = time.monotonic() + _TELL_S
-            while (left_s := told - time.monotonic()) > 0.0:
-                with contextlib.suppress(Empty):
-                    answer = self._answers.get(timeout=left_s)
-                    time.sleep(_SOON_S)
-                    lines.append(self._lines(*answer))
-                    del answer
+            self._some.wait()
+            time.sleep(_TELL_S)
+            self._some.clear()
+            lines = []
+            while self._answers:
+                lines.append(self._lines(*self._answers.popleft()))
             self._write("".join(lines))
 
     def _lines(self, observed: Mapping[str, Any], total_ms: float) -> str:
         try:
-            return self._lines_of(observed, total_ms)
+            if "drift" not in observed:
+                return metric_lines(self._model, self._version, DESCRIBED)
+            seconds = stage_seconds(observed["meta"]["handler_ms"], total_ms)
+            return metric_lines(self._model, self._version, OK, seconds, observed["drift"])
         except Exception:
             _log.exception("an answer was not counted")
             return ""
-
-    def _lines_of(self, observed: Mapping[str, Any], total_ms: float) -> str:
-        if "arrays" not in observed:
-            return metric_lines(self._model, self._version, DESCRIBED)
-        from thermoscale.drift import drift_of  # here and not above: see BundleHandler._open
-
-        seconds = stage_seconds(observed["meta"]["handler_ms"], total_ms)
-        drift = drift_of(observed["values"], observed["arrays"])
-        return metric_lines(self._model, self._version, OK, seconds, drift)
 
     def failed(self, error: Exception, text: str, request_id: str | None, server_id: str, total_ms: float) -> None:
         """Record and count a failure; only an error that nobody raised on purpose brings its trace.

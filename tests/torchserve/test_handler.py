@@ -113,7 +113,7 @@ def test_parts_reach_the_service_as_bytes_and_the_reply_goes_out_as_it_is() -> N
 def test_an_answer_is_counted_with_its_stages(capsys: pytest.CaptureFixture[str]) -> None:
     handler, service = handler_with(Reply(b"PK", "application/octet-stream"))
     stages = {"decode_ms": 1.0, "network_ms": 2.0, "assemble_ms": 3.0, "encode_ms": 4.0}
-    service.observed = {"values": {}, "meta": {"handler_ms": stages}, "arrays": {}}
+    service.observed = {"values": {}, "meta": {"handler_ms": stages}, "drift": None}
     handler.handle([{"body": bytearray(b"PK")}], Context())
     lines = written(capsys, "outcome:ok")
     assert "stage:decode" in lines[1]

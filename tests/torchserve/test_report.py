@@ -133,7 +133,7 @@ def test_an_answer_that_cannot_be_counted_does_not_end_the_counting(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     report, written = Report("amun", "0.1.0"), ""
-    report.answered({"values": {}, "arrays": {}}, 1.0)
+    report.answered({"values": {}, "drift": None}, 1.0)
     report.answered({"values": {}}, 1.0)
     deadline = time.monotonic() + 10.0
     while not written and time.monotonic() < deadline:

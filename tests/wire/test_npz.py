@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from thermoscale.errors import InvalidInput
 from thermoscale.wire.limits import Limits
-from thermoscale.wire.npz import decode_npz, encode_npz, json_of, text_of
+from thermoscale.wire.npz import _directory, decode_npz, encode_npz, json_of, text_of
 
 LIMITS = Limits()
 SMALL = Limits(max_inflated_bytes=2**20, ratio_free_bytes=2**16, max_arrays=4)
@@ -216,13 +216,38 @@ def test_too_many_arrays_are_refused():
         decode_npz(encode_npz({f"a{i}": np.zeros(1) for i in range(5)}), SMALL)
 
 
-def test_a_directory_of_very_many_entries_is_refused_before_it_is_read():
+@pytest.mark.parametrize(("entries", "comment"), [(2000, b""), (2000, b"a comment"), (2**16, b"")])
+def test_a_directory_of_very_many_entries_is_refused_before_it_is_read(entries, comment, monkeypatch):
+    """However it is found: by a plain end record, one with a comment, or a zip64 one."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        for number in range(2000):
+        archive.comment = comment
+        for number in range(entries):
             archive.writestr(f"a{number}.npy", b"")
+    monkeypatch.delattr(zipfile, "ZipFile")
     with pytest.raises(InvalidInput, match="far more than the 4 arrays"):
         decode_npz(stream.getvalue(), SMALL)
+
+
+@given(
+    st.binary(max_size=30),
+    st.lists(st.tuples(st.integers(1, 90), st.integers(0, 255)), max_size=6),
+    st.binary(max_size=30),
+)
+def test_no_damage_hides_an_entry_from_the_count(before, changes, after):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number in range(5):
+            archive.writestr(f"a{number}.npy", b"")
+    body = bytearray(stream.getvalue())
+    for place, value in changes:
+        body[-place] = value
+    body = before + bytes(body) + after
+    try:
+        entries = len(zipfile.ZipFile(io.BytesIO(body)).infolist())
+    except Exception:
+        return
+    assert _directory(body).count(b"PK\x01\x02") >= entries
 
 
 @pytest.mark.parametrize("name", ["../x.npy", "x.txt", "1x.npy", "a/b.npy", "é.npy", "x.npy\n", "x" * 80 + ".npy"])

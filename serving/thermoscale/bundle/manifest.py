@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class Manifest:
             raise BundleError(f"manifest: not JSON ({error}); NaN is written as None") from error
         return (text + "\n").encode("ascii")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of ``manifest.json``: identifies the bundle, since the manifest holds every other hash."""
         return hashlib.sha256(self.to_bytes()).hexdigest()

@@ -6,6 +6,7 @@ An .npz is a zip of .npy members. Layout: https://numpy.org/doc/stable/reference
 import io
 import json
 import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,9 @@ from thermoscale.wire.limits import InflatedBudget, Limits
 from thermoscale.wire.npy import decode_npy
 
 _MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\.npy", re.ASCII)
-_DIRECTORY_ENTRY = b"PK\x01\x02"
+_DIRECTORY_ENTRY, _END_SIGNATURE = b"PK\x01\x02", b"PK\x05\x06"
+_END_RECORD = struct.Struct("<4s4H2LH")
+_LOCATOR, _LOCATOR_BYTES = b"PK\x06\x07", 20
 _ENCRYPTED = 0x1  # bit 0 of a zip entry's flags
 
 
@@ -66,7 +69,7 @@ def decode_npz(
     if len(body) > limits.max_body_bytes:
         raise InvalidInput(f"the body has {len(body)} bytes, at most {limits.max_body_bytes} are allowed")
     # Before zipfile makes an object of each entry: millions fit into one body. Twice, since values may look like one.
-    if body.count(_DIRECTORY_ENTRY) > 2 * limits.max_arrays:
+    if _directory(body).count(_DIRECTORY_ENTRY) > 2 * limits.max_arrays:
         raise InvalidInput(f"the .npz holds far more than the {limits.max_arrays} arrays that are allowed")
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
@@ -122,6 +125,21 @@ def _as_array(name: str, value: Array | str | Mapping[str, Any]) -> Array:
     if array.dtype.kind not in "biufU":
         raise InvalidInput(f"{name} has type {array.dtype}, needed numbers or text")
     return array
+
+
+def _directory(body: bytes) -> bytes:
+    """The part of ``body`` that zipfile will read as its directory; all of ``body`` where that takes more to tell.
+
+    ``numpy.savez`` ends the plain way, https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT 4.3.16: directory,
+    then an end record without comment; only far larger archives put a locator of another end record before that.
+    """
+    end = len(body) - _END_RECORD.size
+    if end < 0 or body[max(0, end - _LOCATOR_BYTES) : end].startswith(_LOCATOR):
+        return body
+    signature, *_, directory_bytes, _, comment_bytes = _END_RECORD.unpack_from(body, end)
+    if signature != _END_SIGNATURE or comment_bytes:
+        return body
+    return body[max(0, end - directory_bytes) : end]
 
 
 def _require_members(entries: list[zipfile.ZipInfo], limits: Limits) -> None:
