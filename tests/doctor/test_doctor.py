@@ -80,7 +80,7 @@ def test_a_port_that_nobody_holds_has_no_named_holder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("available_mb", "state"), [(100, "fail"), (679, "fail"), (680, "warn"), (1431, "warn"), (1432, "ok")]
+    ("available_mb", "state"), [(100, "fail"), (539, "fail"), (540, "warn"), (2339, "warn"), (2340, "ok")]
 )
 def test_memory_is_judged_at_rest_and_at_most(available_mb: int, state: str) -> None:
     assert check_memory(2, available_mb).state == state
