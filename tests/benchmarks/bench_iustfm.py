@@ -234,7 +234,7 @@ def scaling(
 
 
 def goals(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What issue FUSION asks for, and whether this run reached it."""
+    """What fusion is to reach, and whether this run reached it."""
     reached = {name: {"goal_s": goal, **found["timings"][name]} for name, goal in GOALS_S.items()}
     for entry in reached.values():
         entry["reached"] = entry["s"] <= entry["goal_s"]

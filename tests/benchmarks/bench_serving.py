@@ -227,7 +227,7 @@ def sender(client: RestClient | GrpcClient, coarse: FloatArray) -> Any:
 
 
 def goals(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What issue SERVING asks for, and whether this run reached it."""
+    """What serving is to reach, and whether this run reached it."""
     reached: dict[str, Any] = {}
     if "overhead" in found:
         for name, entry in found["overhead"].items():
