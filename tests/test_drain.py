@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from thermoscale.drain import drain
 from thermoscale.errors import Unavailable
 from thermoscale.in_work import LOCKS_NAME, in_work
+from thermoscale.server.drain import drain
 
 
 @pytest.fixture

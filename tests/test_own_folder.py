@@ -13,12 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from thermoscale.own_folder import OwnFolder
+from thermoscale.server.own_folder import OwnFolder
 
 SLEEP = [sys.executable, "-I", "-c", "import time; time.sleep(60)"]
 LAUNCHER = """
 import subprocess, sys, time
-from thermoscale.own_folder import OwnFolder
+from thermoscale.server.own_folder import OwnFolder
 own = OwnFolder()
 told = subprocess.Popen(sys.argv[1:], env={"TMPDIR": str(own.path)}, start_new_session=True)
 inside = subprocess.Popen(sys.argv[1:], cwd=own.path, start_new_session=True)

@@ -1,6 +1,6 @@
 """A server that ends is started again, but not for ever."""
 
-from thermoscale.restarts import PAUSES_S, STEADY_S, Restarts
+from thermoscale.server.restarts import PAUSES_S, STEADY_S, Restarts
 
 
 def test_the_first_start_follows_at_once_and_each_further_one_later() -> None:

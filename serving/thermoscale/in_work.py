@@ -2,8 +2,8 @@
 
 TorchServe 0.12 cannot be told to take no more requests, nor does it say which of them are being computed. So each
 worker holds a lock while it computes, and refuses what is not begun once the launcher has left its mark
-(:mod:`thermoscale.drain`). Workers find both in their temporary folder, which is their launcher's; without that folder,
-in a server that another launcher started, there is nothing to hold and nothing to look for.
+(:mod:`thermoscale.server.drain`). Workers find both in their temporary folder, which is their launcher's; without that
+folder, in a server that another launcher started, there is nothing to hold and nothing to look for.
 """
 
 import fcntl

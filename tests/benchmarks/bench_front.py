@@ -25,9 +25,9 @@ from serving_machine import BenchServer, cpu_s
 from serving_overhead import echo_body
 
 from thermoscale.client import GrpcClient, RestClient
-from thermoscale.front import Front
-from thermoscale.front_setup import FrontLimits, Tls
-from thermoscale.torchserve_setup import free_ports
+from thermoscale.server.front import Front
+from thermoscale.server.front_setup import FrontLimits, Tls
+from thermoscale.server.setup import free_ports
 
 KEY = "benchmark"
 SIZES = {"16 kB": (16_000, 300), "8 MB": (8_000_000, 40)}

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from thermoscale.launcher import TorchServe
 from thermoscale.release.mar import pack
+from thermoscale.server.launcher import TorchServe
 from thermoscale.testing.archives import altered
 from thermoscale.testing.bundles import tiny_amun_config, tiny_amun_request, write_tiny_amun
 from thermoscale.wire.npz import encode_npz

@@ -44,7 +44,7 @@ from serving_stages import stages
 from thermoscale.arrays import FloatArray
 from thermoscale.client import GrpcClient, RestClient
 from thermoscale.release.mar import pack
-from thermoscale.torchserve_setup import JVM_MB
+from thermoscale.server.setup import JVM_MB
 from thermoscale.wire.npz import encode_npz
 
 PARTS = ("overhead", "stages", "memory", "load", "peers")

@@ -10,8 +10,8 @@ from serving_archives import VERSION
 from thermoscale.arrays import Array
 from thermoscale.client import RestClient
 from thermoscale.errors import Unavailable
-from thermoscale.launcher import TorchServe
-from thermoscale.readiness import Golden, read_workers
+from thermoscale.server.launcher import TorchServe
+from thermoscale.server.readiness import Golden, read_workers
 
 START_S = 300.0
 

@@ -25,7 +25,7 @@ from serving_machine import START_S, BenchServer, percentiles
 
 from thermoscale.client import GrpcClient, RestClient
 from thermoscale.errors import Unavailable
-from thermoscale.torchserve_setup import free_ports
+from thermoscale.server.setup import free_ports
 from thermoscale.wire.limits import Limits
 from thermoscale.wire.npz import decode_npz, encode_npz
 

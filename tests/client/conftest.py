@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from thermoscale.grpc_messages import PREDICTIONS_METHOD, load_messages
+from thermoscale.client.grpc_messages import PREDICTIONS_METHOD, load_messages
 from thermoscale.wire.npz import encode_npz
 
 META = {"unit": "K", "bundle": "amun", "version": "1.0.0", "note": "clear-sky skin temperature, not air temperature"}

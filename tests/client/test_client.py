@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thermoscale.client import GrpcClient, RestClient, decode_reply
-from thermoscale.client_http import encode_multipart
+from thermoscale.client.grpc_messages import PACKAGE, load_messages
+from thermoscale.client.http import encode_multipart
 from thermoscale.errors import InvalidInput, ThermoscaleError, Unavailable, Undetermined
-from thermoscale.grpc_messages import PACKAGE, load_messages
 from thermoscale.wire.limits import Limits
 from thermoscale.wire.npz import encode_npz
 
@@ -215,7 +215,7 @@ def test_a_reply_over_the_limit_is_refused(http: Any, grpc_server: Any, wire: st
 
 @pytest.mark.parametrize("wire", ["rest", "grpc"])
 def test_a_request_that_no_server_takes_is_not_sent(wire: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thermoscale.client_base.Limits", lambda: Limits(max_body_bytes=300))
+    monkeypatch.setattr("thermoscale.client.base.Limits", lambda: Limits(max_body_bytes=300))
     with (
         RestClient("http://127.0.0.1:9") if wire == "rest" else GrpcClient("127.0.0.1:9") as client,
         pytest.raises(InvalidInput, match="bytes, at most 300"),

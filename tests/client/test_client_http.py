@@ -71,7 +71,7 @@ def test_a_connection_that_the_server_closes_is_not_used_again(http: Any, answer
 
 
 def test_an_old_connection_is_not_used_again(http: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thermoscale.client_http.MAX_IDLE_S", 0.0)
+    monkeypatch.setattr("thermoscale.client.http.MAX_IDLE_S", 0.0)
     with RestClient(http.url) as client:
         client.predict("amun", BODY)
         client.predict("amun", BODY)
@@ -130,7 +130,7 @@ def test_what_is_no_http_is_unavailable() -> None:
 
 def test_a_connection_that_breaks_is_tried_once_more(http: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kept, and closed by the server in the moment between the look at it and its use."""
-    monkeypatch.setattr("thermoscale.client_http._has_news", lambda _: False)
+    monkeypatch.setattr("thermoscale.client.http._has_news", lambda _: False)
     http.answers[0].close = True
     with RestClient(http.url) as client:
         client.predict("amun", BODY)

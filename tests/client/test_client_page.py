@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+from thermoscale.client.grpc_messages import load_messages
 from thermoscale.errors import Unavailable
-from thermoscale.front import Front
-from thermoscale.front_setup import Tls, find_nginx
-from thermoscale.grpc_messages import load_messages
-from thermoscale.launcher import TorchServe
 from thermoscale.release.mar import pack
+from thermoscale.server.front import Front
+from thermoscale.server.front_setup import Tls, find_nginx
+from thermoscale.server.launcher import TorchServe
+from thermoscale.server.setup import free_ports
 from thermoscale.testing.bundles import write_tiny_iustfm
-from thermoscale.torchserve_setup import free_ports
 
 pytestmark = [
     pytest.mark.server,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from thermoscale.client import GrpcClient, RestClient
-from thermoscale.client_retry import Deadline, attempt
+from thermoscale.client.retry import Deadline, attempt
 from thermoscale.errors import InvalidInput, ThermoscaleError, Unavailable
 
 BODY = {"coarse": np.ones((1, 1), np.float32)}
@@ -41,7 +41,7 @@ class Failing:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The waits that were asked for; none is waited."""
     asked: list[float] = []
-    monkeypatch.setattr("thermoscale.client_retry.time.sleep", asked.append)
+    monkeypatch.setattr("thermoscale.client.retry.time.sleep", asked.append)
     return asked
 
 

@@ -231,7 +231,7 @@ def test_java_of_this_environment_runs() -> None:
 
 @pytest.mark.parametrize(("needed", "state"), [(True, "fail"), (False, "warn")])
 def test_a_missing_nginx_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, needed: bool, state: str) -> None:
-    monkeypatch.setattr("thermoscale.front_setup._SYSTEM_FOLDERS", ())
+    monkeypatch.setattr("thermoscale.server.front_setup._SYSTEM_FOLDERS", ())
     monkeypatch.setenv("PATH", "/nonexistent")
     finding = check_nginx(needed=needed)
     assert finding.state == state

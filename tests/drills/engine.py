@@ -16,8 +16,8 @@ import psutil
 from drills.access import Access
 from thermoscale.client import RestClient
 from thermoscale.errors import Unavailable
-from thermoscale.readiness import Golden, Worker, read_golden_of, read_workers, require_golden
-from thermoscale.torchserve_setup import free_ports
+from thermoscale.server.readiness import Golden, Worker, read_golden_of, read_workers, require_golden
+from thermoscale.server.setup import free_ports
 
 START_S = 300.0
 _POLL_S = 0.2

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from drills.access import Access
-from thermoscale.grpc_messages import PREDICTIONS_METHOD, load_messages
+from thermoscale.client.grpc_messages import PREDICTIONS_METHOD, load_messages
 
 _PAUSE_S = 0.02
 

@@ -21,10 +21,10 @@ from typing import Any
 import grpc
 import pytest
 
+from thermoscale.client.grpc_messages import PREDICTIONS_METHOD, load_messages
 from thermoscale.errors import Unavailable
-from thermoscale.front import Front
-from thermoscale.front_setup import FrontLimits, Tls, find_nginx
-from thermoscale.grpc_messages import PREDICTIONS_METHOD, load_messages
+from thermoscale.server.front import Front
+from thermoscale.server.front_setup import FrontLimits, Tls, find_nginx
 
 KEY = "correct-horse"
 SLOW_S = {"slow": 0.6, "stuck": 10.0}

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from thermoscale import front_setup
-from thermoscale.cli_front import add_front_options, front_of
+from thermoscale.cli.front import add_front_options, front_of
 from thermoscale.errors import InvalidInput
-from thermoscale.front_setup import NEEDS_NGINX
+from thermoscale.server import front_setup
+from thermoscale.server.front_setup import NEEDS_NGINX
 
 SERVER: Any = SimpleNamespace(
     rest_url="http://127.0.0.1:1", grpc_address="127.0.0.1:2", management_url="http://127.0.0.1:3"

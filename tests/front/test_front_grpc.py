@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from thermoscale.front_setup import MAX_REQUEST_BYTES, FrontLimits
+from thermoscale.server.front_setup import MAX_REQUEST_BYTES, FrontLimits
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from thermoscale.errors import InvalidInput, Unavailable
-from thermoscale.front_setup import FrontLimits, require_keys
+from thermoscale.server.front_setup import FrontLimits, require_keys
 
 LineOf = Callable[[str, str], str]
 

@@ -13,11 +13,11 @@ import psutil
 import pytest
 from processes import of_group
 
-from thermoscale import front_setup
 from thermoscale.errors import InvalidInput, Unavailable
-from thermoscale.front import Front, roll_log
-from thermoscale.front_setup import NEEDS_NGINX, Tls, find_nginx, worker_user
-from thermoscale.torchserve_setup import free_ports
+from thermoscale.server import front_setup
+from thermoscale.server.front import Front, roll_log
+from thermoscale.server.front_setup import NEEDS_NGINX, Tls, find_nginx, worker_user
+from thermoscale.server.setup import free_ports
 
 NOWHERE = dict.fromkeys(("rest", "grpc", "management"), "127.0.0.1:1")
 
@@ -38,8 +38,8 @@ def test_an_open_request_is_answered_before_the_end_and_nothing_is_left(start_fr
 LAUNCHER = """
 import sys, time
 from pathlib import Path
-from thermoscale.front import Front
-from thermoscale.front_setup import Tls
+from thermoscale.server.front import Front
+from thermoscale.server.front_setup import Tls
 cert, key, keys, port = sys.argv[1:]
 nowhere = dict.fromkeys(("rest", "grpc", "management"), "127.0.0.1:1")
 with Front(tls=Tls(Path(cert), Path(key)), keys=Path(keys), host="127.0.0.1", port=int(port), **nowhere) as front:

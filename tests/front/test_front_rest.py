@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from thermoscale.front_setup import MAX_REQUEST_BYTES
+from thermoscale.server.front_setup import MAX_REQUEST_BYTES
 
 
 def test_a_body_of_any_size_goes_there_and_back_unchanged(public: Any) -> None:

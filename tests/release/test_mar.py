@@ -48,7 +48,8 @@ def test_it_carries_the_code_that_serves_and_no_other(archive: Path) -> None:
     with zipfile.ZipFile(archive) as opened:
         code = {name for name in opened.namelist() if name.startswith("thermoscale/")}
     assert {"thermoscale/torchserve.py", "thermoscale/service.py", "thermoscale/wire/npz.py"} <= code
-    assert not [name for name in code if "testing" in name or "__pycache__" in name or not name.endswith(".py")]
+    assert not [name for name in code if "__pycache__" in name or not name.endswith(".py")]
+    assert not {"cli", "client", "server", "testing"} & {name.split("/")[1] for name in code}
 
 
 def test_packing_again_replaces_the_archive_and_leaves_no_scraps(bundle: Path, tmp_path: Path) -> None:

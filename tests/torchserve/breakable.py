@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from thermoscale.grpc_messages import PREDICTIONS_METHOD, load_messages
-from thermoscale.launcher import TorchServe
+from thermoscale.client.grpc_messages import PREDICTIONS_METHOD, load_messages
+from thermoscale.server.launcher import TorchServe
 from thermoscale.testing.archives import altered
 
 RESPONSE_TIMEOUT_S = 3

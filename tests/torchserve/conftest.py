@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from torchserve.breakable import breakable
 
-from thermoscale import Service, open_bundle, torchserve_setup
+from thermoscale import Service, open_bundle
 from thermoscale.client import GrpcClient, RestClient
-from thermoscale.launcher import TorchServe
 from thermoscale.release.mar import pack
 from thermoscale.resources import resource_folder
+from thermoscale.server import setup
+from thermoscale.server.launcher import TorchServe
 from thermoscale.testing.bundles import write_tiny_amun, write_tiny_iustfm
 from thermoscale.wire.file_parts import ROOTS_VARIABLE
 
@@ -87,7 +88,7 @@ def breakable_server(
     log_config = small / "log4j2.xml"
     log_config.write_text(log_config.read_text().replace(">10 MB<", ">20 KB<"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torchserve_setup, "resource_folder", lambda _: small)
+        patch.setattr(setup, "resource_folder", lambda _: small)
         archive = breakable(archives["amun"], folder / "amun.mar")
         with TorchServe([archive], workers=1, log_folder=folder / "logs") as running:
             running.wait_ready()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thermoscale.readiness import Golden
+from thermoscale.server.readiness import Golden
 from thermoscale.testing.archives import altered
 
 QUEUE_SIZE = 2

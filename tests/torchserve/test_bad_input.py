@@ -15,7 +15,7 @@ import rasterio
 from thermoscale.client import GrpcClient, RestClient
 from thermoscale.errors import InvalidInput, ThermoscaleError
 from thermoscale.geo.rasters import IDENTITY, NO_CRS, Raster, encode_geotiff
-from thermoscale.launcher import TorchServe
+from thermoscale.server.launcher import TorchServe
 from thermoscale.testing.bundles import linear_series, tiny_amun_config, tiny_amun_request
 from thermoscale.wire.npz import encode_npz
 

@@ -18,11 +18,11 @@ import pytest
 from thermoscale import Service
 from thermoscale.client import GrpcClient, RestClient
 from thermoscale.errors import InvalidInput, Unavailable
-from thermoscale.front import Front
-from thermoscale.front_setup import Tls, find_nginx
-from thermoscale.launcher import TorchServe
+from thermoscale.server.front import Front
+from thermoscale.server.front_setup import Tls, find_nginx
+from thermoscale.server.launcher import TorchServe
+from thermoscale.server.setup import free_ports
 from thermoscale.testing.bundles import tiny_amun_config, tiny_amun_request
-from thermoscale.torchserve_setup import free_ports
 from thermoscale.wire.npz import encode_npz
 
 pytestmark = pytest.mark.server

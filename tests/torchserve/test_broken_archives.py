@@ -13,9 +13,9 @@ from thermoscale.bundle.manifest import read_manifest
 from thermoscale.bundle.write import write_bundle
 from thermoscale.client import GrpcClient, RestClient
 from thermoscale.errors import BundleError, Unavailable
-from thermoscale.launcher import TorchServe
-from thermoscale.readiness import require_golden
 from thermoscale.release.mar import pack
+from thermoscale.server.launcher import TorchServe
+from thermoscale.server.readiness import require_golden
 
 pytestmark = pytest.mark.server
 

@@ -15,7 +15,7 @@ import pytest
 
 from thermoscale import Service
 from thermoscale.cli import main
-from thermoscale.launcher import TorchServe
+from thermoscale.server.launcher import TorchServe
 from thermoscale.testing.bundles import tiny_amun_config, tiny_amun_request, write_tiny_amun
 from thermoscale.wire.npz import encode_npz
 

@@ -9,13 +9,13 @@ import grpc
 import pytest
 from torchserve.breakable import RESPONSE_TIMEOUT_S, WIRES, Outcome, call
 
-from thermoscale.client_errors import error_of_grpc, error_of_http
+from thermoscale.client.errors import error_of_grpc, error_of_http
 from thermoscale.errors import BundleError
-from thermoscale.front_setup import REFUSALS
-from thermoscale.launcher import TorchServe
+from thermoscale.server.front_setup import REFUSALS
+from thermoscale.server.launcher import TorchServe
+from thermoscale.server.setup import MAX_BYTES
 from thermoscale.testing.bundles import tiny_amun_config, tiny_amun_request
 from thermoscale.torchserve import INTERNAL_TEXT
-from thermoscale.torchserve_setup import MAX_BYTES
 from thermoscale.wire.npz import encode_npz
 from thermoscale.wire.status import INTERNAL, STATUS_OF_ERROR
 

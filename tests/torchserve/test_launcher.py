@@ -11,9 +11,9 @@ import pytest
 from processes import of_group
 
 from thermoscale.errors import BundleError, Unavailable
-from thermoscale.launcher import TorchServe
-from thermoscale.readiness import read_golden_of
-from thermoscale.torchserve_setup import PORTS, free_ports
+from thermoscale.server.launcher import TorchServe
+from thermoscale.server.readiness import read_golden_of
+from thermoscale.server.setup import PORTS, free_ports
 
 pytestmark = pytest.mark.server
 
@@ -76,7 +76,7 @@ def test_the_golden_sample_of_an_archive_is_that_of_its_bundle(
 
 def test_free_ports_are_distinct_and_given_ones_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     few = PORTS[4000:4020]
-    monkeypatch.setattr("thermoscale.torchserve_setup.PORTS", few)
+    monkeypatch.setattr("thermoscale.server.setup.PORTS", few)
     ports = free_ports(rest=few[0])
     others = {ports.grpc, ports.management, ports.grpc_management, ports.metrics, ports.worker}
     assert ports.rest == few[0]

@@ -12,8 +12,8 @@ import grpc
 import pytest
 from torchserve.breakable import WIRES, rest
 
-from thermoscale.grpc_messages import PREDICTIONS_METHOD
-from thermoscale.launcher import TorchServe
+from thermoscale.client.grpc_messages import PREDICTIONS_METHOD
+from thermoscale.server.launcher import TorchServe
 from thermoscale.testing.bundles import tiny_amun_config, tiny_amun_request
 from thermoscale.torchserve import INTERNAL_TEXT
 from thermoscale.wire.npz import encode_npz

@@ -10,8 +10,8 @@ import psutil
 import pytest
 from torchserve.breakable import WIRES
 
-from thermoscale.launcher import TorchServe
-from thermoscale.torchserve_setup import JVM_MB
+from thermoscale.server.launcher import TorchServe
+from thermoscale.server.setup import JVM_MB
 
 pytestmark = pytest.mark.server
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from torchserve.breakable import WIRES
 
-from thermoscale.launcher import TorchServe
 from thermoscale.resources import resource_folder
+from thermoscale.server.launcher import TorchServe
 from thermoscale.testing.bundles import tiny_amun_config, tiny_amun_request
 from thermoscale.torchserve_metrics import STAGES
 from thermoscale.wire.npz import encode_npz

@@ -11,9 +11,9 @@ from thermoscale import Service
 from thermoscale.client import GrpcClient, RestClient, decode_reply
 from thermoscale.errors import InvalidInput
 from thermoscale.geo.rasters import Raster, encode_geotiff
-from thermoscale.launcher import TorchServe
+from thermoscale.server.launcher import TorchServe
+from thermoscale.server.setup import WORKERS
 from thermoscale.testing.bundles import linear_series, linear_truth, tiny_amun_config, tiny_amun_request
-from thermoscale.torchserve_setup import WORKERS
 from thermoscale.wire.npz import encode_npz
 
 pytestmark = pytest.mark.server

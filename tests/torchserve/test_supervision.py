@@ -15,12 +15,12 @@ import psutil
 import pytest
 from torchserve.slow import begun, sleep_in_work, slow, wait_until
 
-from thermoscale import restarts
 from thermoscale.cli import main
 from thermoscale.client import RestClient
 from thermoscale.errors import Unavailable
-from thermoscale.launcher import TorchServe
-from thermoscale.readiness import read_golden_of, read_workers
+from thermoscale.server import restarts
+from thermoscale.server.launcher import TorchServe
+from thermoscale.server.readiness import read_golden_of, read_workers
 
 pytestmark = pytest.mark.server
 

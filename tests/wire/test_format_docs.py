@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thermoscale.launcher import TorchServe
 from thermoscale.release.mar import pack
+from thermoscale.server.launcher import TorchServe
 from thermoscale.testing.bundles import write_tiny_iustfm
 
 DOCS = Path(__file__).parents[2] / "serving" / "docs"

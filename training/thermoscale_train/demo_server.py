@@ -11,7 +11,7 @@ from thermoscale.arrays import QUANTITIES
 from thermoscale.bundle.golden import compare_golden
 from thermoscale.client import GrpcClient, RestClient
 from thermoscale.errors import BundleError
-from thermoscale.launcher import TorchServe
+from thermoscale.server.launcher import TorchServe
 from thermoscale.service import Service
 
 REPEATS = 5

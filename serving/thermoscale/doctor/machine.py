@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from thermoscale.doctor.finding import FAIL, OK, WARN, Finding
-from thermoscale.torchserve_setup import JVM_MB
+from thermoscale.server.setup import JVM_MB
 
 OLDEST_PYTHON, LOCKED_PYTHON = (3, 11), (3, 11)
 JVM_REST_MB, WORKER_MB = 280, 130

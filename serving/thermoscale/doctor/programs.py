@@ -6,8 +6,8 @@ from pathlib import Path
 
 from thermoscale.doctor.finding import FAIL, OK, WARN, Finding
 from thermoscale.errors import Unavailable
-from thermoscale.front_setup import find_nginx
-from thermoscale.torchserve_setup import HEAP_MB, java_command
+from thermoscale.server.front_setup import find_nginx
+from thermoscale.server.setup import HEAP_MB, java_command
 
 
 def check_java() -> Finding:

@@ -1,7 +1,7 @@
 """Pack a bundle and the code it was tested with into one TorchServe archive.
 
-Inside: ``<pipeline>_handler.py``, ``<pipeline>.yaml``, ``thermoscale/`` (this package), ``bundle/`` and
-TorchServe's ``MAR-INF/MANIFEST.json``. The same bundle and the same code give the same bytes.
+Inside: ``<pipeline>_handler.py``, ``<pipeline>.yaml``, ``thermoscale/`` (what a worker needs of this package),
+``bundle/`` and TorchServe's ``MAR-INF/MANIFEST.json``. The same bundle and the same code give the same bytes.
 """
 
 import json
@@ -19,7 +19,7 @@ from thermoscale.resources import resource_folder
 from thermoscale.torchserve import BUNDLE_FOLDER
 
 _PACKAGE = Path(__file__).parents[1]
-_NOT_SERVED = ("testing", "handlers", "config", "__pycache__")
+_NOT_SERVED = ("cli", "client", "config", "doctor", "handlers", "release", "server", "testing", "__pycache__")
 _MAR_MANIFEST = "MAR-INF/MANIFEST.json"
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 

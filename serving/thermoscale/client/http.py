@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any, NamedTuple
 
-from thermoscale.client_access import UNTRUSTED
-from thermoscale.client_retry import Deadline
+from thermoscale.client.access import UNTRUSTED
+from thermoscale.client.retry import Deadline
 from thermoscale.errors import InvalidInput, Unavailable
 
 MAX_IDLE_S = 30.0

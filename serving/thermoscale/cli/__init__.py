@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from thermoscale.bundle.manifest import read_manifest
-from thermoscale.cli_doctor import add_doctor_verb
-from thermoscale.cli_parts import add_server_options, add_verb, open_client, say, show
-from thermoscale.cli_serve import add_serve_verbs
+from thermoscale.cli.doctor import add_doctor_verb
+from thermoscale.cli.parts import add_server_options, add_verb, open_client, say, show
+from thermoscale.cli.serve import add_serve_verbs
 from thermoscale.client import RestClient, decode_reply
 from thermoscale.errors import InvalidInput, ThermoscaleError, Unavailable
 from thermoscale.geo.atomic import write_atomically
@@ -280,7 +280,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

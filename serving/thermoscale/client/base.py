@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from thermoscale.client_retry import Deadline, attempt
+from thermoscale.client.retry import Deadline, attempt
 from thermoscale.errors import InvalidInput, ThermoscaleError
 from thermoscale.geo.rasters import is_geotiff
 from thermoscale.wire.geotiff import decode_geotiff_reply
@@ -19,7 +19,7 @@ TIMEOUT_S = 60.0
 """Default patience for one request; the server itself gives up after 120 s."""
 
 RETRIES = 4
-"""Further attempts after the first, where :mod:`thermoscale.client_retry` says that one makes sense."""
+"""Further attempts after the first, where :mod:`thermoscale.client.retry` says that one makes sense."""
 
 MAX_REPLY_BYTES = Limits().max_reply_bytes
 """The largest reply that a server of ours sends."""

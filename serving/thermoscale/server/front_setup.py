@@ -13,7 +13,7 @@ from pathlib import Path
 
 from thermoscale.errors import InvalidInput, Unavailable
 from thermoscale.resources import resource_folder
-from thermoscale.torchserve_setup import MAX_BYTES
+from thermoscale.server.setup import MAX_BYTES
 
 NEEDS_NGINX = "the front needs nginx with njs: apt-get install nginx libnginx-mod-http-js"
 MAX_REQUEST_BYTES = MAX_BYTES - 8 * 2**20

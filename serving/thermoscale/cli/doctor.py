@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from thermoscale.cli_parts import PORTS, add_ports_options, add_verb, show
+from thermoscale.cli.parts import PORTS, add_ports_options, add_verb, show
 from thermoscale.doctor.examine import Plan, examine
 from thermoscale.doctor.finding import FAIL, Finding
 from thermoscale.doctor.packages import shipped_constraints
-from thermoscale.torchserve_setup import WORKERS
+from thermoscale.server.setup import WORKERS
 
 
 def add_doctor_verb(verbs: Any) -> None:

@@ -14,15 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from thermoscale.client import GrpcClient, RestClient
-from thermoscale.drain import drain
 from thermoscale.errors import BundleError, Unavailable
-from thermoscale.guard import end_processes
 from thermoscale.in_work import LOCKS_NAME
-from thermoscale.own_folder import InOwnFolder, OwnFolder
-from thermoscale.readiness import Golden, Worker, all_ready, read_golden_of, read_workers, require_golden
-from thermoscale.restarts import Restarts
-from thermoscale.torchserve import NEVER_READY
-from thermoscale.torchserve_setup import (
+from thermoscale.server.drain import drain
+from thermoscale.server.guard import end_processes
+from thermoscale.server.own_folder import InOwnFolder, OwnFolder
+from thermoscale.server.readiness import Golden, Worker, all_ready, read_golden_of, read_workers, require_golden
+from thermoscale.server.restarts import Restarts
+from thermoscale.server.setup import (
     DRAIN_TIMEOUT_S,
     HEAP_MB,
     START_TIMEOUT_S,
@@ -33,6 +32,7 @@ from thermoscale.torchserve_setup import (
     write_config,
     write_stand_in,
 )
+from thermoscale.torchserve import NEVER_READY
 
 STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.1

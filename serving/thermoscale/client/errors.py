@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from thermoscale.client_access import UNTRUSTED
+from thermoscale.client.access import UNTRUSTED
 from thermoscale.errors import InvalidInput, ThermoscaleError, Unavailable, Undetermined
 
 QUEUE_FULL_S = 1.0

@@ -7,15 +7,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thermoscale.cli_front import add_front_options, front_of
-from thermoscale.cli_parts import add_access_options, add_ports_options, add_verb, grpc_client, rest_client, say, show
+from thermoscale.cli.front import add_front_options, front_of
+from thermoscale.cli.parts import add_access_options, add_ports_options, add_verb, grpc_client, rest_client, say, show
 from thermoscale.client import RestClient
 from thermoscale.errors import Unavailable
-from thermoscale.readiness import Golden, all_ready, read_golden_of, read_workers, require_golden
-from thermoscale.torchserve_setup import DRAIN_TIMEOUT_S, NEEDS_SERVE_EXTRA, START_TIMEOUT_S, WORKERS, free_ports
+from thermoscale.server.readiness import Golden, all_ready, read_golden_of, read_workers, require_golden
+from thermoscale.server.setup import DRAIN_TIMEOUT_S, NEEDS_SERVE_EXTRA, START_TIMEOUT_S, WORKERS, free_ports
 
 if TYPE_CHECKING:
-    from thermoscale.launcher import TorchServe
+    from thermoscale.server.launcher import TorchServe
 
 _POLL_S = 0.5
 
@@ -55,7 +55,7 @@ def _add_ready(parser: argparse.ArgumentParser) -> None:
 def serve(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT: then take no new requests, answer those in work, and end with code 0."""
     try:
-        from thermoscale.launcher import TorchServe  # here: no other verb may need the extra serve
+        from thermoscale.server.launcher import TorchServe  # here: no other verb may need the extra serve
     except ImportError as error:
         raise Unavailable(NEEDS_SERVE_EXTRA) from error
     ports = free_ports(

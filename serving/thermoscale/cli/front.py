@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from thermoscale.cli_parts import say
+from thermoscale.cli.parts import say
 from thermoscale.errors import InvalidInput, Unavailable
-from thermoscale.front_setup import FrontLimits, Tls
+from thermoscale.server.front_setup import FrontLimits, Tls
 
 if TYPE_CHECKING:
-    from thermoscale.front import Front
-    from thermoscale.launcher import TorchServe
+    from thermoscale.server.front import Front
+    from thermoscale.server.launcher import TorchServe
 
 _LOOPBACK = "127.0.0.1"
 
@@ -43,7 +43,7 @@ def front_of(args: argparse.Namespace, server: "TorchServe") -> "Front | None":
     """
     if not args.front:
         return None
-    from thermoscale.front import Front  # here: it needs psutil, of the extra serve
+    from thermoscale.server.front import Front  # here: it needs psutil, of the extra serve
 
     needed = ["keys"] if args.front_insecure else ["keys", "cert", "key"]
     missing = [f"--{name}" for name in needed if getattr(args, name) is None]

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from thermoscale import guard
+from thermoscale.server import guard
 
 PREFIX = "thermoscale-"
 LOCK_NAME = "lock"

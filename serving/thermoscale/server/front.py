@@ -16,7 +16,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 
 from thermoscale.errors import InvalidInput, Unavailable
-from thermoscale.front_setup import (
+from thermoscale.server.front_setup import (
     PATIENCE_S,
     FrontLimits,
     Nginx,
@@ -26,7 +26,7 @@ from thermoscale.front_setup import (
     worker_user,
     write_front_config,
 )
-from thermoscale.own_folder import InOwnFolder, OwnFolder
+from thermoscale.server.own_folder import InOwnFolder, OwnFolder
 
 LOG_BYTES = 20 * 2**20
 LOGS_KEPT = 5

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from thermoscale.client_access import authorization, tls_context
-from thermoscale.client_base import MAX_REPLY_BYTES, RETRIES, TIMEOUT_S, Client, Request, json_object
-from thermoscale.client_errors import error_of_http
-from thermoscale.client_http import Connections, HttpReply, encode_multipart
-from thermoscale.client_retry import Deadline
+from thermoscale.client.access import authorization, tls_context
+from thermoscale.client.base import MAX_REPLY_BYTES, RETRIES, TIMEOUT_S, Client, Request, json_object
+from thermoscale.client.errors import error_of_http
+from thermoscale.client.http import Connections, HttpReply, encode_multipart
+from thermoscale.client.retry import Deadline
 from thermoscale.errors import InvalidInput, Unavailable
 
 

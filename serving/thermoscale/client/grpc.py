@@ -3,12 +3,12 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from thermoscale.client_access import authorization, read_ca
-from thermoscale.client_base import MAX_REPLY_BYTES, RETRIES, Client, Request
-from thermoscale.client_errors import error_of_grpc
-from thermoscale.client_retry import Deadline
+from thermoscale.client.access import authorization, read_ca
+from thermoscale.client.base import MAX_REPLY_BYTES, RETRIES, Client, Request
+from thermoscale.client.errors import error_of_grpc
+from thermoscale.client.grpc_messages import NEEDS_CLIENT_EXTRA, PREDICTIONS_METHOD, load_messages
+from thermoscale.client.retry import Deadline
 from thermoscale.errors import InvalidInput, Unavailable
-from thermoscale.grpc_messages import NEEDS_CLIENT_EXTRA, PREDICTIONS_METHOD, load_messages
 
 _ENVELOPE_BYTES = 1024  # what a message holds beside the reply
 _BACKOFF_MS = (("initial", 100), ("max", 1000))  # between attempts to connect; grpcio's own grow to 2 minutes

@@ -5,8 +5,8 @@ with the id of the request as their ``request_id``. Threads may share a client; 
 Examples: ``docs/client.md``.
 """
 
-from thermoscale.client_base import MAX_REPLY_BYTES, RETRIES, TIMEOUT_S, Client, decode_reply
-from thermoscale.client_grpc import GrpcClient
-from thermoscale.client_rest import RestClient
+from thermoscale.client.base import MAX_REPLY_BYTES, RETRIES, TIMEOUT_S, Client, decode_reply
+from thermoscale.client.grpc import GrpcClient
+from thermoscale.client.rest import RestClient
 
 __all__ = ["MAX_REPLY_BYTES", "RETRIES", "TIMEOUT_S", "Client", "GrpcClient", "RestClient", "decode_reply"]

@@ -1,0 +1,5 @@
+import sys
+
+from thermoscale.cli import main
+
+sys.exit(main())

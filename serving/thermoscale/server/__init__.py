@@ -1,0 +1,1 @@
+"""What runs before the workers: TorchServe's process, the public port, and what keeps both alive or ends them."""
