@@ -28,7 +28,7 @@ def test_the_same_seed_gives_the_same_weights(
     assert all(torch.equal(again.state[name], amun_checkpoint.state[name]) for name in again.state)
 
 
-def test_what_a_whole_scene_is_off_does_not_choose_the_weights(
+def test_what_a_whole_scene_is_off_does_not_choose_the_weights_but_is_learnt(
     pairs: Pairs, amun_settings: AmunSettings, amun_checkpoint: AmunCheckpoint
 ) -> None:
     valid = pairs.subset((4, 5))
@@ -38,6 +38,8 @@ def test_what_a_whole_scene_is_off_does_not_choose_the_weights(
     scores, before = ([score for *_, score in found.training["history"]] for found in (again, amun_checkpoint))
     assert scores == pytest.approx(before, abs=1e-3)
     assert again.metrics["valid"]["rmse"] > amun_checkpoint.metrics["valid"]["rmse"] + 1.0
+    learnt = again.state["scene_bias.offset"] - amun_checkpoint.state["scene_bias.offset"]
+    assert float(learnt) == pytest.approx((3.0 - 2.0) / 6, abs=1e-5)
 
 
 def test_the_halo_covers_the_receptive_radius(amun_checkpoint: AmunCheckpoint) -> None:

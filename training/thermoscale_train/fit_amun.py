@@ -43,6 +43,9 @@ def fit_amun(
 ) -> AmunCheckpoint:
     """Train on the scenes of ``pairs_train``; those of ``pairs_valid`` choose the best weights.
 
+    The bias of the coarse sensor is at last fitted to both: no scene's bias took part in that choice. The metrics and
+    the spread are those before.
+
     Deterministic for a seed and a number of threads.
 
     Args:
@@ -57,11 +60,11 @@ def fit_amun(
     structure = _structure(pairs_train, settings)
     config = _pipeline_config(pairs_train, pairs_valid, structure, settings)
     samples = _rounded_samples(settings.samples, structure.multiple_px)
-    scenes = prepare_scenes(config, pairs_train, samples)
+    known = prepare_scenes(config, pairs_train, samples)
     judged = prepare_scenes(config, pairs_valid, samples)
-    network = Amun(_with_detail_scale(structure, scenes))
-    network.scene_bias.fit(*_scene_means(scenes))
-    scenes, scored = _without_surprise(network, scenes), _without_surprise(network, judged)
+    network = Amun(_with_detail_scale(structure, known))
+    network.scene_bias.fit(*_scene_means(known))
+    scenes, scored = _without_surprise(network, known), _without_surprise(network, judged)
 
     def loss_at(step: int) -> Tensor:
         rng = np.random.default_rng([seed, step])
@@ -81,6 +84,7 @@ def fit_amun(
     _calibrate(network, judged, seed)
     with torch.no_grad():
         rmse = mean_rmse(network, judged)
+    network.scene_bias.fit(*_scene_means([*known, *judged]))  # whose biases chose nothing, and are now known, too
     return AmunCheckpoint(
         config=config,
         network=network.config,
