@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from thermoscale.errors import BundleError, InvalidInput
 from thermoscale.in_work import in_work
+from thermoscale.runtime.freed_memory import keep_freed_memory
 from thermoscale.torchserve_report import Report
 from thermoscale.wire.status import INTERNAL, status_of
 
@@ -58,6 +59,7 @@ class BundleHandler:
         logging.getLogger().setLevel(logging.WARNING)  # TorchServe logs two lines for every request
         logging.getLogger("ts.service").setLevel(logging.CRITICAL)  # and thirty for every refusal, which we log in one
         archive = Path(context.system_properties["model_dir"])
+        keep_freed_memory()
         try:
             self._service = self._open(archive)
             self._report = Report(self.pipeline, self._service.manifest.version)
