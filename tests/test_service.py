@@ -178,6 +178,13 @@ def test_bytes_and_memory_give_one_answer(amun: Service, iustfm: Service) -> Non
         assert meta["handler_ms"]["total_ms"] >= meta["handler_ms"]["network_ms"]
 
 
+def test_times_count_from_when_the_work_began(amun):
+    begun = time.perf_counter() - 5.0
+    reply = amun.predict_bytes({"body": amun.golden_request()}, begun=begun)
+    times = decode_reply(reply.body)["meta"]["handler_ms"]
+    assert 5000.0 < times["decode_ms"] < times["total_ms"]
+
+
 def test_the_golden_request_gets_the_golden_answer(amun: Service, amun_folder: Path) -> None:
     arrays = decode_npz(amun.predict_bytes({"body": amun.golden_request()}).body, LIMITS)
     _, outputs = read_golden(amun_folder / GOLDEN_NAME)

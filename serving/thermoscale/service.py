@@ -137,7 +137,9 @@ class Service:
         timings |= {"decode_ms": 0.0, "encode_ms": 0.0, "total_ms": ms_since(start)}
         return {**answer.arrays, "meta": {**meta, "handler_ms": timings}}
 
-    def predict_bytes(self, parts: Mapping[str, bytes], observed: dict[str, Any] | None = None) -> Reply:
+    def predict_bytes(
+        self, parts: Mapping[str, bytes], observed: dict[str, Any] | None = None, begun: float | None = None
+    ) -> Reply:
         """Answer one request from the wire.
 
         Args:
@@ -147,11 +149,12 @@ class Service:
                 ``description`` alone gets :meth:`describe` as JSON.
             observed: filled as the work goes on, also when it fails, for logs and metrics: the request's ``values``,
                 its ``meta``, the answer's ``drift``.
+            begun: when the work on it began, by ``time.perf_counter``; default now.
 
         Raises:
             InvalidInput, Undetermined, Unavailable: as the message says.
         """
-        start = time.perf_counter()
+        start = time.perf_counter() if begun is None else begun
         with _enough_memory():
             return self._reply(parts, {} if observed is None else observed, start)
 

@@ -81,7 +81,7 @@ class BundleHandler:
         headers, observed = context.get_all_request_header(0), dict[str, Any](values=data[0])
         try:
             with in_work():
-                reply = self._service.predict_bytes(_parts_of(data[0], headers), observed)
+                reply = self._service.predict_bytes(_parts_of(data[0], headers), observed, start)
             self._report.answered(observed, _ms_since(start))
         except Exception as error:
             from ts.utils.util import PredictionException

@@ -31,7 +31,7 @@ class Answering:
         self.seen: list[Mapping[str, bytes]] = []
         self.observed: dict[str, Any] = {}
 
-    def predict_bytes(self, parts: Mapping[str, bytes], observed: dict[str, Any]) -> Reply:
+    def predict_bytes(self, parts: Mapping[str, bytes], observed: dict[str, Any], _begun: float) -> Reply:
         self.seen.append(parts)
         observed |= self.observed
         if isinstance(self.outcome, Exception):
