@@ -7,7 +7,6 @@ machines), messages to standard error.
 import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args))
     except ThermoscaleError as error:
         request = f" (request {error.request_id})" if error.request_id else ""
-        print(f"thermoscale {args.verb}: {error}{request}", file=sys.stderr)
+        say(f"thermoscale {args.verb}: {error}{request}")
         return 2 if isinstance(error, InvalidInput) else 1
     except OSError as error:
-        print(f"thermoscale {args.verb}: {error}", file=sys.stderr)
+        say(f"thermoscale {args.verb}: {error}")
         return 1
 
 
@@ -115,7 +114,7 @@ def predict(args: argparse.Namespace) -> int:
     for warning in meta.get("warnings", ()):
         _say_of_predict(f"warning: {warning}")
     if not meta.get("georeferenced", True):
-        print(f"{args.out} has no georeference: neither request nor bundle has one", file=sys.stderr)
+        say(f"{args.out} has no georeference: neither request nor bundle has one")
     show(
         args, {"out": str(args.out), **meta}, f"{args.out} written: {meta['bundle']} {meta['version']}, {meta['note']}"
     )

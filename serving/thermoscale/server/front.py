@@ -70,6 +70,7 @@ class Front(InOwnFolder):
         limits: FrontLimits | None = None,
         drain_s: float = PATIENCE_S,
     ) -> None:
+        super().__init__(log_folder)
         if tls is None and host != "127.0.0.1":
             raise InvalidInput(f"the front is to listen on {host} without TLS, needed a certificate or 127.0.0.1")
         require_keys(keys)
@@ -77,7 +78,6 @@ class Front(InOwnFolder):
         self._upstreams = {"rest": rest, "grpc": grpc, "management": management}
         self._keys, self._tls, self._limits = keys, tls, limits or FrontLimits()
         self._host, self._port, self._drain_s = host, port, drain_s
-        self._log_folder = log_folder.resolve() if log_folder else None
         self.url = f"{'https' if tls else 'http'}://{self._local_host}:{port}"
         self._process: subprocess.Popen[bytes] | None = None
         self._ending = threading.Event()

@@ -68,6 +68,7 @@ class TorchServe(InOwnFolder):
         log_folder: Path | None = None,
         heap_mb: int = HEAP_MB,
     ) -> None:
+        super().__init__(log_folder)
         self.goldens: dict[str, Golden] = {}
         self._archives: dict[str, Path] = {}
         for path in archives:
@@ -78,7 +79,6 @@ class TorchServe(InOwnFolder):
         self.management_url = f"http://127.0.0.1:{self._ports.management}"
         self.metrics_url = f"http://127.0.0.1:{self._ports.metrics}/metrics"
         self._workers, self._heap_mb = workers, heap_mb
-        self._log_folder = log_folder.resolve() if log_folder else None
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -51,10 +51,15 @@ class OwnFolder:
 
 
 class InOwnFolder(ABC):
-    """A program of ours that works in an :class:`OwnFolder` from :meth:`start` to :meth:`stop`."""
+    """A program of ours that works in an :class:`OwnFolder` from :meth:`start` to :meth:`stop`.
 
-    _log_folder: Path | None
-    _own: OwnFolder | None = None
+    Args:
+        log_folder: where its logs go; default the temporary folder, gone at the end.
+    """
+
+    def __init__(self, log_folder: Path | None) -> None:
+        self._log_folder = log_folder.resolve() if log_folder else None
+        self._own: OwnFolder | None = None
 
     @abstractmethod
     def start(self) -> None:
