@@ -33,6 +33,7 @@ def small_settings() -> tuple[AmunSettings, IustfmSettings]:
             network=replace(amun.network, width=4, growth=4, depth=2, heads=2),
             samples=replace(amun.samples, crop_px=64, margin_px=8),
             training=replace(amun.training, batch=2, **few),
+            refit=replace(amun.refit, steps=5),
         ),
         IustfmSettings(
             replace(

@@ -97,7 +97,8 @@ class AmunRequests:
                 raise InvalidInput(f"context is {text!r:.40}, needed an earlier reply's vector or {_RETURN_CONTEXT!r}")
             return None, True
         packed = read_image("context", values["context"])
-        return unpack_context(packed, self.pipeline.config.thumbnail_px**2), False
+        config = self.pipeline.config
+        return unpack_context(packed, config.thumbnail_px**2, config.views), False
 
     def _factors(self, values: Mapping[str, Any]) -> Array | None:
         """Factors in the bundle's order."""

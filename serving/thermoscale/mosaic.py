@@ -115,7 +115,8 @@ def downscale(
         if state is None:
             say("reading the scene once, for its context")
             state = _begin(service, work, scene, strips, sizes.rows_at_once, key)
-        state = _predict(work, key, state, strips, unpack_context(state.context, amun.config.thumbnail_px**2), progress)
+        context = unpack_context(state.context, amun.config.thumbnail_px**2, amun.config.views)
+        state = _predict(work, key, state, strips, context, progress)
         closure = _closure(work.raster, scene.coarse, amun.config, sizes.rows_at_once)
         tags = reply_tags(state.meta, {"closure": closure}, [], georeferenced=True)
         finish_cog(work.raster, tags, work.cog, out)

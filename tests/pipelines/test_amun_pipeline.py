@@ -12,6 +12,7 @@ from thermoscale.arrays import Array
 from thermoscale.errors import InvalidInput
 from thermoscale.numerics.grids import interpolate, paint_cells, regular_index
 from thermoscale.pipelines.amun import Amun, AmunConfig, pack_context, prepare_tile_inputs, thumbnail, unpack_context
+from thermoscale.pipelines.amun_context import context_id
 from thermoscale.pipelines.amun_inputs import overlap_shares
 from thermoscale.pipelines.flags import COARSE_MISSING, FALLBACK_USED
 from thermoscale.testing.bundles import identity, thumbnail_tokens, tiny_amun_config, tiny_amun_request
@@ -170,18 +171,26 @@ def test_the_thumbnail_holds_area_means_and_valid_shares() -> None:
             assert thumb[0, 0, row, col] == pytest.approx(valid.mean() if valid.size else 0.0, rel=1e-6)
 
 
-def test_a_context_survives_packing() -> None:
-    context = pipeline().context(**tiny_amun_request(CONFIG))
-    back = unpack_context(pack_context(context), 1024)
-    assert back["id"] == context["id"]
+@pytest.mark.parametrize("views", [1, 8])
+def test_a_context_survives_packing(views: int) -> None:
+    rng, shapes = np.random.default_rng(0), {"k": (views, 6, 1024), "v": (views, 6, 1024), "gate": (views, 3)}
+    context = {name: rng.random(shape, np.float32) for name, shape in {**shapes, "bias": (1, 1)}.items()}
+    back = unpack_context(pack_context(context), 1024, views)
+    assert back["id"] == context_id(context)
     for name in ("k", "v", "gate", "bias"):
         np.testing.assert_array_equal(back[name], context[name])
 
 
-@pytest.mark.parametrize("packed", [np.zeros(10, np.float32), np.zeros((2, 3)), np.full(5000, np.nan), np.zeros(4096)])
+@pytest.mark.parametrize("packed", [np.zeros(10, np.float32), np.zeros((2, 3)), np.full(5000, np.nan), np.zeros(4097)])
 def test_an_impossible_context_is_refused(packed: Array) -> None:
     with pytest.raises(InvalidInput, match="context"):
-        unpack_context(packed, 1024)
+        unpack_context(packed, 1024, 1)
+
+
+def test_a_context_of_one_view_is_refused_where_eight_are_asked() -> None:
+    packed = pack_context(pipeline().context(**tiny_amun_request(CONFIG)))
+    with pytest.raises(InvalidInput, match="another bundle"):
+        unpack_context(packed, 1024, 8)
 
 
 @pytest.mark.parametrize(

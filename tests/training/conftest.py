@@ -33,6 +33,7 @@ def amun_settings() -> AmunSettings:
         samples=AmunSamples(crop_px=32, margin_px=4),
         loss=replace(shipped.loss, closure_weight=0.1),
         training=few_steps(shipped.training),
+        refit=replace(shipped.refit, steps=2),
     )
 
 

@@ -11,6 +11,7 @@ from thermoscale.errors import InvalidInput
 from thermoscale.numerics.tiling import predict_tiled
 from thermoscale_train.models.amun import Amun, AmunNetConfig
 from thermoscale_train.models.receptive import halo_px, receptive_radius
+from thermoscale_train.models.views import VIEWS, View
 
 
 def make(
@@ -63,6 +64,27 @@ def test_the_untrained_network_returns_its_interpolated_coarse_input(patch_px: i
     with torch.no_grad():
         lst, _ = network(coarse, factors, valid, *context_of(network))
     assert torch.equal(lst, coarse)
+
+
+def test_with_eight_views_the_answer_turns_with_the_scene() -> None:
+    one = make(patch_px=2)
+    eight = Amun(one.config, views=8).eval()
+    eight.load_state_dict(one.state_dict())
+    coarse, factors, valid = scene((32, 32))
+    thumb = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    share = torch.ones_like(thumb)
+
+    def answer(network: Amun, view: View) -> torch.Tensor:
+        with torch.no_grad():
+            images = (view.of(image) for image in (coarse, factors, valid))
+            lst, spread = network(*images, *network.context(view.of(thumb), view.of(share)))
+        return view.undo(torch.cat([lst, spread]))
+
+    for view in VIEWS[1:]:
+        assert torch.allclose(answer(eight, view), answer(eight, VIEWS[0]), atol=2e-4, rtol=0)
+        assert not torch.allclose(answer(one, view), answer(one, VIEWS[0]), atol=2e-2, rtol=0)
+    mean = torch.stack([answer(one, view)[0] for view in VIEWS]).mean(dim=0)
+    assert torch.allclose(mean, answer(eight, VIEWS[0])[0], atol=2e-4, rtol=0)
 
 
 def test_the_gate_starts_at_one_and_the_bias_at_zero() -> None:

@@ -12,13 +12,16 @@ import pytest
 from thermoscale.errors import InvalidInput
 from thermoscale.formats import Pairs
 from thermoscale.geo.datasets import write_pairs
+from thermoscale.pipelines.amun import Amun
 from thermoscale.testing.worlds import make_pairs
+from thermoscale_train.checkpoint import AmunCheckpoint
 from thermoscale_train.cli import main
 from thermoscale_train.config import AmunSettings, ForestSettings, load_forest_settings
 from thermoscale_train.data.folds import Folds, spatial_folds
 from thermoscale_train.data.simulated import simulate_coarse
-from thermoscale_train.downscaling_models import FITTED, DownscalingSettings, coarse_sigma
+from thermoscale_train.downscaling_models import FITTED, DownscalingSettings, coarse_sigma, of_checkpoint
 from thermoscale_train.evaluate_amun import METHODS, evaluate_amun
+from thermoscale_train.networks import amun_context_network, amun_tile_network
 from thermoscale_train.scoring import load_schema
 from thermoscale_train.strata import Strata
 
@@ -60,6 +63,22 @@ def test_amun_is_judged_by_its_spread_too(judged: dict) -> None:
     assert 0.0 <= means["amun"]["spread_coverage"] <= 1.0
     assert means["amun"]["crps"] < means["amun"]["mae"] * 1.2
     assert means["random_forest"]["spread_coverage"] is None
+    assert means["amun_views"]["rmse"] != means["amun"]["rmse"]
+
+
+@pytest.mark.parametrize("views", [1, 8])
+def test_a_scene_in_one_tile_has_the_answer_of_the_tiles_that_are_served(
+    world: Pairs, amun_checkpoint: AmunCheckpoint, views: int
+) -> None:
+    checkpoint = replace(amun_checkpoint, config=replace(amun_checkpoint.config, views=views))
+    network, config = checkpoint.build(), checkpoint.config
+    assert max(world.fine_shape) > config.tile_grid.stride_px  # several tiles
+    served = Amun(config, amun_context_network(network), amun_tile_network(network))
+    assert world.factors is not None
+    answer = served.predict(world.coarse[0], world.factors[0])
+    lst, spread = of_checkpoint(checkpoint, world)(0)
+    np.testing.assert_allclose(lst, answer["lst"], atol=1e-3)
+    np.testing.assert_allclose(spread, answer["spread_k"], atol=1e-3)
 
 
 def test_the_noise_of_the_coarse_image_decides_how_far_amun_is_closed(
@@ -127,11 +146,11 @@ def test_an_evaluation_that_was_stopped_goes_on_with_the_same_fits(
 
     first = scores()
     states = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert len(states) == len(folds)
+    assert len(states) == 2 * len(folds)
     assert scores() == first
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == states
     assert scores(seed=1) != first
-    assert len(list(tmp_path.iterdir())) == 2 * len(folds)
+    assert len(list(tmp_path.iterdir())) == 4 * len(folds)
 
 
 def test_the_command_takes_folds_from_a_file(tmp_path: Path, world: Pairs) -> None:

@@ -42,6 +42,25 @@ def test_what_a_whole_scene_is_off_does_not_choose_the_weights_but_is_learnt(
     assert float(learnt) == pytest.approx((3.0 - 2.0) / 6, abs=1e-5)
 
 
+def test_in_the_end_validation_scenes_train_too_and_a_killed_refit_is_the_same_refit(
+    pairs: Pairs, amun_settings: AmunSettings, amun_checkpoint: AmunCheckpoint, tmp_path: Path
+) -> None:
+    train, valid = pairs.subset(range(4)), pairs.subset((4, 5))
+    without = replace(amun_settings, refit=replace(amun_settings.refit, steps=0))
+    fit_amun(train, valid, without, seed=0, resume=tmp_path / "fit.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["fit.pt"]
+    resumed = fit_amun(train, valid, amun_settings, seed=0, resume=tmp_path / "fit.pt")
+    assert all(torch.equal(resumed.state[name], amun_checkpoint.state[name]) for name in resumed.state)
+    assert resumed.metrics == amun_checkpoint.metrics
+    assert valid.fine is not None
+    rough = replace(valid, fine=valid.fine + np.random.default_rng(0).normal(0, 3, valid.fine.shape).astype(np.float32))
+    other, chosen = (fit_amun(train, rough, one, seed=0) for one in (amun_settings, without))
+    first = fit_amun(train, valid, without, seed=0)
+    kernel = "lst_stem.0.weight"
+    assert torch.equal(chosen.state[kernel], first.state[kernel])
+    assert not torch.equal(other.state[kernel], resumed.state[kernel])
+
+
 def test_the_halo_covers_the_receptive_radius(amun_checkpoint: AmunCheckpoint) -> None:
     config = amun_checkpoint.config
     assert receptive_radius(amun_checkpoint.network) <= config.halo_px

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from thermoscale.errors import InvalidInput
 from thermoscale.formats import Pairs, Series
 from thermoscale.geo.datasets import write_pairs, write_series
 from thermoscale.service import open_bundle
@@ -43,6 +45,22 @@ def test_fit_then_export_amun(tmp_path: Path, pairs: Pairs, capsys: pytest.Captu
     assert main(["export", "amun", "--checkpoint", out, *exported]) == 1
     assert "immutable" in capsys.readouterr().err
     assert main(["export", "iustfm", "--checkpoint", out, *exported]) == 2
+    capsys.readouterr()
+    exported[3] = "1.1.0"
+    assert main(["export", "amun", "--checkpoint", out, *exported, "--views", "8"]) == 0
+    eight = open_bundle(Path(json.loads(capsys.readouterr().out)["bundle"]))
+    assert eight.manifest.config["views"] == 8
+    assert pairs.factors is not None
+    request = {"coarse": pairs.coarse[0], "factors": pairs.factors[0], "context": "return"}
+    whole = eight.predict(request)
+    again = eight.predict({**request, "context": whole["context"]})
+    assert np.array_equal(again["lst"], whole["lst"], equal_nan=True)
+    assert again["meta"]["context_id"] == whole["meta"]["context_id"]
+    one = open_bundle(Path(bundle))
+    difference = np.abs(one.predict(request)["lst"] - whole["lst"])
+    assert 1e-4 < np.nanmax(difference) < 1.0
+    with pytest.raises(InvalidInput, match="k is"):
+        one.predict({**request, "context": whole["context"]})
 
 
 def test_export_iustfm_fits_where_there_is_no_checkpoint(

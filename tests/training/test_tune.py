@@ -171,6 +171,18 @@ def test_a_trial_of_amun_is_scored_on_held_out_ground_and_can_be_stopped(tmp_pat
     assert not list(tmp_path.glob("*.pt"))
 
 
+def test_a_trial_that_was_told_to_stop_at_its_last_step_is_completed(tmp_path: Path, folder: Path) -> None:
+    problem = Problem("amun", folder / "pairs.npz", 0, valid_share=0.34, test_share=0.0)
+    settings = (folder / "amun.toml").read_text().replace("evaluate_every = 3", "evaluate_every = 6")
+    (tmp_path / "settings.toml").write_text(settings)
+    (tmp_path / "stop").touch()
+    run_trial(problem, tmp_path)
+    result = read_result(tmp_path)
+    assert result is not None
+    assert result.status == "completed"
+    assert read_scores(tmp_path) == [(6, result.rmse)]
+
+
 def test_trials_of_ratio_net_share_one_dynet(tmp_path: Path, folder: Path) -> None:
     problem = Problem("ratio_net", folder / "series.npz", 0, dynet_config=folder / "dynet.toml")
     results = []

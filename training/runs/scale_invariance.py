@@ -113,13 +113,13 @@ def elevation_factor(elevation: FloatArray, scenes: int) -> dict[str, Any]:
 def fit_all(
     known: Pairs, turn: Turn, target: Pairs, methods: tuple[str, ...], settings: DownscalingSettings, seed: int
 ) -> dict[str, Callable[[int], FloatArray]]:
-    """Method -> row of ``target`` -> ``[H, W]``, fitted to the training scenes of one turn."""
+    """Method -> row of ``target`` -> ``[H, W]``, fitted to the training and validation scenes of one turn."""
     index, factors = coarse_index_of(target), target.factors
     assert factors is not None
     found = {name: _plain(target, name) for name in DOWNSCALING}
     train = known.subset(turn.train)
     if set(FORESTS) & set(methods):
-        forest = fit_forest(train, settings.forest, seed=seed)
+        forest = fit_forest(known.subset((*turn.train, *turn.valid)), settings.forest, seed=seed)
         found["random_forest"] = lambda row: forest.predict(target.coarse[row], factors[row], index)
         found["random_forest_residual"] = lambda row: forest.predict_with_residual(
             target.coarse[row], factors[row], index

@@ -43,7 +43,7 @@ class AmunCheckpoint:
 
     def build(self) -> Amun:
         """The network with its weights, in evaluation mode."""
-        network = Amun(self.network)
+        network = Amun(self.network, self.config.views)
         network.load_state_dict(self.state)
         return network.eval()
 

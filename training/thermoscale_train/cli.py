@@ -18,6 +18,7 @@ import torch
 
 from thermoscale.errors import InvalidInput, ThermoscaleError
 from thermoscale.geo.datasets import read_pairs, read_series
+from thermoscale.pipelines.amun_config import VIEW_COUNTS
 from thermoscale_train import demo, evaluate, fusion_study, noise_study, tune
 from thermoscale_train.checkpoint import AmunCheckpoint, IustfmCheckpoint, load_checkpoint, save_checkpoint
 from thermoscale_train.config import load_amun_settings, load_iustfm_settings
@@ -56,6 +57,7 @@ def export(args: argparse.Namespace) -> int:
     """Fit unless there is a checkpoint, then write the bundle."""
     checkpoint = _fitted(args) if args.checkpoint is None else load_checkpoint(args.checkpoint)
     if isinstance(checkpoint, AmunCheckpoint) and args.pipeline == "amun":
+        checkpoint = replace(checkpoint, config=replace(checkpoint.config, views=args.views))
         bundle = export_amun(checkpoint, args.out, version=args.version)
     elif isinstance(checkpoint, IustfmCheckpoint) and args.pipeline == "iustfm":
         bundle = export_iustfm(checkpoint, args.out, version=args.version)
@@ -100,6 +102,9 @@ def _add_pipelines(parser: argparse.ArgumentParser, *, from_checkpoint: bool) ->
     amun.add_argument("--experiment", choices=("real", "simulated"), default="real", help="default %(default)s")
     amun.add_argument("--valid-share", type=float, default=0.15, help="of the scenes, choose the weights (0.15)")
     amun.add_argument("--test-share", type=float, default=0.25, help="of the scenes, take no part (0.25); 0 for none")
+    if from_checkpoint:
+        help_text = "ways to look at each tile, turned and mirrored: more are more exact and as much slower (1)"
+        amun.add_argument("--views", type=int, choices=VIEW_COUNTS, default=1, help=help_text)
     iustfm = pipelines.add_parser("iustfm", help="fusion, from a series")
     _add_source(iustfm, "--series", from_checkpoint)
     iustfm.add_argument("--dynet-config", type=Path, help="TOML of the fit; default the shipped one")

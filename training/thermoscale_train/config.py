@@ -102,6 +102,14 @@ class AmunLoss:
 
 
 @dataclass(frozen=True)
+class AmunRefit:
+    """The last training, on training and validation scenes together: ``steps`` (0: none) from ``learning_rate``."""
+
+    steps: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
 class AmunSettings:
     """``amun.toml``."""
 
@@ -110,6 +118,7 @@ class AmunSettings:
     samples: AmunSamples
     loss: AmunLoss
     training: TrainingSettings
+    refit: AmunRefit
 
 
 @dataclass(frozen=True)

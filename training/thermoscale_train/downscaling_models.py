@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from thermoscale.formats import Pairs
 from thermoscale.numerics.closure import closure_residual, correct_closure
 from thermoscale.numerics.grids import regular_index
 from thermoscale.pipelines.amun import Amun
+from thermoscale.pipelines.amun_config import VIEW_COUNTS, AmunConfig
 from thermoscale_train.baselines.random_forest import Forest, fit_forest
 from thermoscale_train.checkpoint import AmunCheckpoint
 from thermoscale_train.config import AmunSettings, ForestSettings, load_amun_settings, load_forest_settings
@@ -34,8 +36,11 @@ Method = Callable[[int], Downscaled]
 """Row of a scene to its prediction."""
 
 FORESTS = ("random_forest", "random_forest_residual")
-AMUN_CLOSED = "amun_closed"
-FITTED = (*FORESTS, "amun", AMUN_CLOSED)
+AMUN, AMUN_CLOSED, AMUN_VIEWS = "amun", "amun_closed", "amun_views"
+AMUNS = (AMUN, AMUN_CLOSED, AMUN_VIEWS)
+FITTED = (*FORESTS, *AMUNS)
+
+LARGEST_TILE_PX = 1024
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,10 @@ def fit_methods(
     progress: bool = False,
     work: Path | None = None,
 ) -> dict[str, Method]:
-    """Those of ``methods`` that are in :data:`FITTED`, fitted to the training scenes of ``turn``.
+    """Those of ``methods`` that are in :data:`FITTED`, fitted to the training and validation scenes of ``turn``.
 
-    AMUN's best weights are chosen on the validation scenes; forests do not look at them.
+    AMUN's best weights are chosen on the validation scenes before it trains on them, too; forests choose nothing.
+    ``amun_closed`` is AMUN with its closure residual corrected, ``amun_views`` the same network in eight views.
 
     Args:
         work: folder for the states of AMUN's fits; one that is there already goes on from where it stopped.
@@ -71,15 +77,17 @@ def fit_methods(
     found: dict[str, Method] = {}
     train = pairs.subset(turn.train)
     if set(FORESTS) & set(methods):
-        fitted = fit_forest(train, settings.forest, seed=seed)
+        fitted = fit_forest(pairs.subset((*turn.train, *turn.valid)), settings.forest, seed=seed)
         found |= {name: _of_forest(fitted, pairs, residual=name != FORESTS[0]) for name in FORESTS if name in methods}
-    if {"amun", AMUN_CLOSED} & set(methods):
+    if set(AMUNS) & set(methods):
         valid = pairs.subset(turn.valid)
         state = None if work is None else _state_file(work, train, valid, settings.amun, seed)
         checkpoint = fit_amun(train, valid, settings.amun, seed=seed, progress=progress, resume=state)
-        amun = of_checkpoint(checkpoint, pairs)
-        both = {"amun": amun, AMUN_CLOSED: _closed(amun, pairs, coarse_sigma(train))}
-        found |= {name: method for name, method in both.items() if name in methods}
+        amun: Method = cache(of_checkpoint(checkpoint, pairs))
+        closed = _closed(amun, pairs, coarse_sigma(train))
+        all_views = replace(checkpoint, config=replace(checkpoint.config, views=max(VIEW_COUNTS)))
+        several = {AMUN: amun, AMUN_CLOSED: closed, AMUN_VIEWS: of_checkpoint(all_views, pairs)}
+        found |= {name: method for name, method in several.items() if name in methods}
     return found
 
 
@@ -94,15 +102,21 @@ def _state_file(work: Path, train: Pairs, valid: Pairs, settings: AmunSettings, 
 
 
 def of_checkpoint(checkpoint: AmunCheckpoint, pairs: Pairs) -> Method:
-    """The served pipeline around the networks of ``checkpoint``."""
-    network = checkpoint.build()
-    pipeline = Amun(checkpoint.config, amun_context_network(network), amun_tile_network(network))
+    """The served pipeline around the networks of ``checkpoint``, in tiles that suit the scenes."""
+    network, config = checkpoint.build(), _one_tile(checkpoint.config, max(pairs.fine_shape))
+    pipeline = Amun(config, amun_context_network(network), amun_tile_network(network))
 
     def predict(row: int) -> Downscaled:
         answer = pipeline.predict(pairs.coarse[row], _factors(pairs, row))
         return Downscaled(answer["lst"], answer["spread_k"])
 
     return predict
+
+
+def _one_tile(config: AmunConfig, side_px: int) -> AmunConfig:
+    """One tile for a scene of ``side_px``, if that is not too large: the same answer, without reading a halo twice."""
+    whole_px = -(-side_px // config.multiple_px) * config.multiple_px + 2 * (config.overlap_px + config.halo_px)
+    return replace(config, tile_px=whole_px) if whole_px <= LARGEST_TILE_PX else config
 
 
 def coarse_sigma(train: Pairs) -> float:

@@ -14,7 +14,7 @@ from thermoscale.numerics.normalize import fit_channel_stats
 from thermoscale.pipelines.amun_config import AmunConfig
 from thermoscale_train import losses
 from thermoscale_train.checkpoint import AmunCheckpoint
-from thermoscale_train.config import AmunLoss, AmunSamples, AmunSettings, settings_to_json
+from thermoscale_train.config import AmunLoss, AmunSamples, AmunSettings, TrainingSettings, settings_to_json
 from thermoscale_train.data.amun_samples import AmunBatch, AmunScene, draw_batch, prepare_scenes
 from thermoscale_train.data.factor_groups import factor_groups
 from thermoscale_train.known_ground import scene_digests
@@ -41,10 +41,10 @@ def fit_amun(
     sky: str = "clear-sky",
     on_score: OnScore | None = None,
 ) -> AmunCheckpoint:
-    """Train on the scenes of ``pairs_train``; those of ``pairs_valid`` choose the best weights.
+    """Train on the scenes of ``pairs_train``; those of ``pairs_valid`` choose the best weights and scale the spread.
 
-    The bias of the coarse sensor is at last fitted to both: no scene's bias took part in that choice. The metrics and
-    the spread are those before.
+    Then both are training scenes: the bias of the coarse sensor is fitted to all of them, and the network trains some
+    last steps (``settings.refit``). The metrics and the scale of the spread are those before, on scenes unseen.
 
     Deterministic for a seed and a number of threads.
 
@@ -66,14 +66,14 @@ def fit_amun(
     network.scene_bias.fit(*_scene_means(known))
     scenes, scored = _without_surprise(network, known), _without_surprise(network, judged)
 
-    def loss_at(step: int) -> Tensor:
+    def loss_of(drawn: list[AmunScene], step: int) -> Tensor:
         rng = np.random.default_rng([seed, step])
-        batch = draw_batch(scenes, settings.training.batch, samples, structure.multiple_px, rng)
+        batch = draw_batch(drawn, settings.training.batch, samples, structure.multiple_px, rng)
         return _loss(network, batch, settings.loss, samples.margin_px, config.scale_factor**2)
 
     outcome = train(
         network,
-        loss_at,
+        lambda step: loss_of(scenes, step),
         lambda: mean_rmse(network, scored),
         settings.training,
         name="AMUN",
@@ -84,7 +84,19 @@ def fit_amun(
     _calibrate(network, judged, seed)
     with torch.no_grad():
         rmse = mean_rmse(network, judged)
-    network.scene_bias.fit(*_scene_means([*known, *judged]))  # whose biases chose nothing, and are now known, too
+    both = [*known, *judged]
+    network.scene_bias.fit(*_scene_means(both))
+    if settings.refit.steps:
+        last = _without_surprise(network, both)
+        train(
+            network,
+            lambda step: loss_of(last, settings.training.steps + step),
+            lambda: mean_rmse(network, last),
+            _refit_settings(settings),
+            name="AMUN, all scenes",
+            progress=progress,
+            resume=resume and resume.with_suffix(".refit.pt"),
+        )
     return AmunCheckpoint(
         config=config,
         network=network.config,
@@ -94,6 +106,12 @@ def fit_amun(
         metrics={"valid": {"rmse": rmse, "rmse_detail": outcome.best_score, "rmse_bicubic": _bicubic_rmse(judged)}},
         sky=sky,
     )
+
+
+def _refit_settings(settings: AmunSettings) -> TrainingSettings:
+    """Scored once, at the end: no scene is left that could choose."""
+    steps, rate = settings.refit.steps, settings.refit.learning_rate
+    return replace(settings.training, steps=steps, learning_rate=rate, evaluate_every=steps)
 
 
 def mean_rmse(network: Amun, scenes: list[AmunScene]) -> float:

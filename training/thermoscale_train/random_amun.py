@@ -27,7 +27,11 @@ def random_amun(settings: AmunSettings, *, scale_factor: int = 4, seed: int = 0)
     Raises:
         InvalidInput: as :func:`thermoscale_train.fit_amun.fit_amun`.
     """
-    one_step = replace(settings, training=replace(settings.training, steps=1, batch=1, evaluate_every=1))
+    one_step = replace(
+        settings,
+        training=replace(settings.training, steps=1, batch=1, evaluate_every=1),
+        refit=replace(settings.refit, steps=0),
+    )
     cells = -(-settings.samples.crop_px // scale_factor) + 1
     pairs = make_pairs(
         seed, n_grounds=SCENES, scenes_per_ground=1, coarse_shape=(cells, cells), scale_factor=scale_factor

@@ -116,6 +116,7 @@ def _score_amun(problem: Problem, settings: AmunSettings, folder: Path, told: To
     folds = split_by_ground(pairs, shares)
     if "valid" not in folds:
         raise InvalidInput(f"shares are {shares}: valid must be positive")
+    settings = replace(settings, refit=replace(settings.refit, steps=0))
     checkpoint = fit_amun(
         pairs.subset(folds["train"]),
         pairs.subset(folds["valid"]),

@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -58,7 +59,7 @@ def run_trial(problem: Problem, folder: Path) -> None:
         begun = time.perf_counter()
         try:
             score = problem.score(folder / SETTINGS, folder, lambda step, best: _tell(folder, step, best))
-            status = "stopped" if (folder / STOP).exists() else "completed"
+            status = "stopped" if _ended_before_its_steps(folder) else "completed"
             result = Result(status, time.perf_counter() - begun, score["rmse"], score["latency_ms"])
         except Exception as error:  # whatever breaks one trial must not end the others
             result = Result("failed", time.perf_counter() - begun, reason=f"{type(error).__name__}: {error}")
@@ -105,6 +106,12 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
         except BlockingIOError:
             raise Unavailable(f"another tuning is at work in {path.parent}") from None
         yield
+
+
+def _ended_before_its_steps(folder: Path) -> bool:
+    """Was it stopped? One that was told so at its last evaluation is as good as the others."""
+    steps = tomllib.loads((folder / SETTINGS).read_text(encoding="utf-8"))["training"]["steps"]
+    return (folder / STOP).exists() and read_scores(folder)[-1][0] < steps
 
 
 def _tell(folder: Path, step: int, best: float) -> bool:

@@ -2,7 +2,7 @@
 
 The networks are passed in and speak physical units:
 
-    context: thumb, thumb_valid [1, 1+F, P, P] -> k, v [1, C, P*P], gate [1, G], bias [1, 1]
+    context: thumb, thumb_valid [1, 1+F, P, P] -> k, v [V, C, P*P], gate [V, G], bias [1, 1]
     tile: coarse [1, 1, T, T], factors [1, F, T, T], valid [1, 1+F, T, T], context -> lst, spread [1, 1, T, T]
 
 Tiles lie on one global grid whose origin is the scene's corner. Their outer halo is read and discarded, and nothing

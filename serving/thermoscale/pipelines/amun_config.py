@@ -8,6 +8,8 @@ from thermoscale.arrays import QUANTITIES, Quantity, require_keys
 from thermoscale.errors import InvalidInput
 from thermoscale.numerics.tiling import TileGrid
 
+VIEW_COUNTS = (1, 2, 4, 8)
+
 
 @dataclass(frozen=True)
 class AmunConfig:
@@ -21,6 +23,8 @@ class AmunConfig:
         thumbnail_px: side of the scene's thumbnail, which makes ``thumbnail_px ** 2`` context tokens.
         context_px: fine pixels (rows, columns) of the scenes whose contexts the network was trained with;
             stated for the reader, not enforced.
+        views: in how many ways, turned and mirrored, the network looks at each tile: 1, 2, 4 or 8. Its answer is the
+            mean, and the context has arrays for each.
         quantity: name in :data:`thermoscale.arrays.QUANTITIES`.
     """
 
@@ -33,6 +37,7 @@ class AmunConfig:
     multiple_px: int
     context_px: tuple[int, int]
     thumbnail_px: int = 32
+    views: int = 1
     quantity: str = "lst"
 
     def __post_init__(self) -> None:
@@ -45,6 +50,8 @@ class AmunConfig:
             raise InvalidInput(
                 f"amun config: scale_factor {self.scale_factor} and thumbnail_px {self.thumbnail_px} must be >= 1"
             )
+        if self.views not in VIEW_COUNTS:
+            raise InvalidInput(f"amun config: views is {self.views}, needed one of {list(VIEW_COUNTS)}")
         if self.quantity not in QUANTITIES:
             raise InvalidInput(
                 f"amun config: quantity {self.quantity!r} is unknown, needed one of {sorted(QUANTITIES)}"

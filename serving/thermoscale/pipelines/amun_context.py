@@ -25,12 +25,13 @@ def context_id(context: Mapping[str, Array]) -> str:
 
 
 def pack_context(context: Mapping[str, Array]) -> FloatArray:
-    """One vector ``[2 * C * tokens + G + 1]``: k, v ``[1, C, tokens]``, gate ``[1, G]``, bias ``[1, 1]`` in a row."""
+    """One vector ``[V * (2 * C * tokens + G) + 1]`` for V views: k, v ``[V, C, tokens]``, gate ``[V, G]``, bias
+    ``[1, 1]`` in a row."""
     return np.concatenate([np.ravel(context[name]) for name in CONTEXT_NAMES]).astype(np.float32)
 
 
-def unpack_context(packed: Array, tokens: int) -> dict[str, Any]:
-    """The context that :func:`pack_context` wrote; gate and bias together are shorter than ``2 * tokens``.
+def unpack_context(packed: Array, tokens: int, views: int) -> dict[str, Any]:
+    """The context that :func:`pack_context` wrote; a gate is shorter than ``2 * tokens``.
 
     Raises:
         InvalidInput: not a vector of finite numbers, or of an impossible length.
@@ -40,11 +41,15 @@ def unpack_context(packed: Array, tokens: int) -> dict[str, Any]:
             f"context has shape {list(packed.shape)} and type {packed.dtype}, needed one vector of finite float32, "
             "as an earlier reply gave it"
         )
-    channels, rest = divmod(packed.size, 2 * tokens)
-    if channels < 1 or rest < 2:
-        raise InvalidInput(f"context has {packed.size} numbers, needed 2 * C * {tokens} + G + 1 with C, G >= 1")
-    values = packed.astype(np.float32)
-    k, v, gate, bias = np.split(values, [channels * tokens, 2 * channels * tokens, len(values) - 1])
-    context = {"k": k.reshape(1, channels, tokens), "v": v.reshape(1, channels, tokens)}
-    context |= {"gate": gate[None], "bias": bias[None]}
+    of_a_view, rest = divmod(packed.size - 1, views)
+    channels, groups = divmod(of_a_view, 2 * tokens)
+    if rest or channels < 1 or groups < 1:
+        raise InvalidInput(
+            f"context has {packed.size} numbers, needed {views} * (2 * C * {tokens} + G) + 1 with C, G >= 1: "
+            "is it of another bundle?"
+        )
+    values, size = packed.astype(np.float32), views * channels * tokens
+    k, v, gate, bias = np.split(values, [size, 2 * size, len(values) - 1])
+    context: dict[str, Array] = {"k": k.reshape(views, channels, tokens), "v": v.reshape(views, channels, tokens)}
+    context |= {"gate": gate.reshape(views, groups), "bias": bias[None]}
     return {**context, "id": context_id(context)}

@@ -13,6 +13,7 @@ from thermoscale.formats import Pairs
 from thermoscale.pipelines.amun import fine_to_coarse, prepare_tile_inputs, thumbnail
 from thermoscale.pipelines.amun_config import AmunConfig
 from thermoscale_train.config import AmunSamples
+from thermoscale_train.models.views import View
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,8 @@ def _padding(length: int, samples: AmunSamples, multiple_px: int) -> tuple[int, 
 def _crop(scene: AmunScene, side: int, multiple_px: int, rng: np.random.Generator) -> list[Tensor]:
     height, width = scene.coarse.shape[-2:]
     row, col = (multiple_px * int(rng.integers((length - side) // multiple_px + 1)) for length in (height, width))
-    turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+    view = View(int(rng.integers(4)), bool(rng.integers(2)))
     window = (..., slice(row, row + side), slice(col, col + side))
     images = (scene.coarse, scene.factors, scene.valid, scene.truth, scene.cells)
     parts = [*(image[window] for image in images), scene.thumb, scene.thumb_valid]
-    turned = [torch.rot90(part, turns, dims=(-2, -1)) for part in parts]
-    if mirrored:
-        turned = [part.flip(-1) for part in turned]
-    return [*turned, scene.coarse_cells]
+    return [*(view.of(part) for part in parts), scene.coarse_cells]

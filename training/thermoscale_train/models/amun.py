@@ -19,6 +19,7 @@ from thermoscale.errors import InvalidInput
 from thermoscale_train.models.attention import SceneContext, TileAttention, gated_sum
 from thermoscale_train.models.blocks import FFRDB, UNet, conv_unit
 from thermoscale_train.models.scene_bias import SceneBias, scene_moments
+from thermoscale_train.models.views import VIEWS
 
 THUMBNAIL_PX = 32
 ONE_SIGMA = 0.6827
@@ -71,16 +72,20 @@ class AmunNetConfig:
 
 
 class Amun(nn.Module):
-    """The two graphs of AMUN in one module: :meth:`context` for a scene, :meth:`forward` for its tiles."""
+    """The two graphs of AMUN in one module: :meth:`context` for a scene, :meth:`forward` for its tiles.
+
+    With several ``views`` the same weights see every tile turned and mirrored, and the answer is the mean: less error
+    for as many times the work. Training needs one.
+    """
 
     factor_offset: Tensor
     factor_scale: Tensor
     spread_factor: Tensor
     """Makes ``spread`` one standard deviation on scenes that the training did not see (:meth:`calibrate`)."""
 
-    def __init__(self, config: AmunNetConfig) -> None:
+    def __init__(self, config: AmunNetConfig, views: int = 1) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.views = config, VIEWS[:views]
         self.channels = config.groups or ((0,),)  # channels of the group inputs; without factors: LST itself
         sizes = [len(group) for group in self.channels]
         self.register_buffer("factor_offset", torch.tensor(config.factor_offset).reshape(1, -1, 1, 1))
@@ -99,17 +104,24 @@ class Amun(nn.Module):
         self.register_buffer("spread_factor", torch.ones(()))
 
     def context(self, thumb: Tensor, thumb_valid: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Thumbnail ``[B, 1 + F, 32, 32]`` in physical units and its valid shares.
+        """Thumbnail ``[B, 1 + F, 32, 32]`` in physical units and its valid shares; with V > 1 views, B is 1.
 
         Returns:
-            k and v ``[B, C, 1024]``, gate ``[B, G]``, bias ``[B, 1]`` K.
+            k and v ``[V * B, C, 1024]``, gate ``[V * B, G]``, bias ``[B, 1]`` K.
         """
-        present = (thumb_valid > 0).to(thumb.dtype)
         moments = scene_moments(thumb, thumb_valid)
+        seen = [self._seen_context(view.of(thumb), view.of(thumb_valid), moments) for view in self.views]
+        k, v, gate = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        return k, v, gate, self.scene_bias(moments)
+
+    def _seen_context(self, thumb: Tensor, thumb_valid: Tensor, moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """k, v and gate of one view."""
+        present = (thumb_valid > 0).to(thumb.dtype)
         lst = (thumb[:, :1] - moments[:, :1, None, None]) / self.config.detail_scale * present[:, :1]
         factors = self._standardise(thumb[:, 1:]) * present[:, 1:]
         lst, groups = self._group(lst, factors, thumb_valid)
-        return *self.scene_context(lst, groups, present.amax(dim=1, keepdim=True)), self.scene_bias(moments)
+        context: tuple[Tensor, Tensor, Tensor] = self.scene_context(lst, groups, present.amax(dim=1, keepdim=True))
+        return context
 
     def forward(
         self, coarse: Tensor, factors: Tensor | None, valid: Tensor, k: Tensor, v: Tensor, gate: Tensor, bias: Tensor
@@ -120,19 +132,25 @@ class Amun(nn.Module):
             coarse: ``[B, 1, T, T]`` coarse LST interpolated to the fine grid, K, without NaN.
             factors: ``[B, F, T, T]`` in their units, anything where not valid; None when F is 0.
             valid: ``[B, 1 + F, T, T]`` 1 where usable, else 0.
-            k, v, gate, bias: from :meth:`context`, batch 1 or B.
+            k, v, gate, bias: from :meth:`context` of one scene; with one view also of B scenes.
 
         Returns:
             LST and its spread (one standard deviation), K, both ``[B, 1, T, T]``. Pixels closer to the border than
             the receptive radius depend on the cut.
         """
-        lst, detail_spread = self.detail(coarse, factors, valid, k, v, gate, bias)
-        return lst, self.spread_factor * (detail_spread.square() + self.scene_bias.surprise.square()).sqrt()
+        contexts = zip(*(part.chunk(len(self.views)) for part in (k, v, gate)), strict=True)
+        answers = []
+        for view, (seen_k, seen_v, seen_gate) in zip(self.views, contexts, strict=True):
+            seen = None if factors is None else view.of(factors)
+            answer = self.detail(view.of(coarse), seen, view.of(valid), seen_k, seen_v, seen_gate, bias)
+            answers.append([view.undo(image) for image in answer])
+        lst, spread = (sum(images[1:], images[0]) / len(images) for images in zip(*answers, strict=True))
+        return lst, self.spread_factor * (spread.square() + self.scene_bias.surprise.square()).sqrt()
 
     def detail(
         self, coarse: Tensor, factors: Tensor | None, valid: Tensor, k: Tensor, v: Tensor, gate: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """LST and the spread of its detail alone, uncalibrated, K; arguments as for :meth:`forward`.
+        """LST and the spread of its detail alone, uncalibrated, K, in one view; arguments as for :meth:`forward`.
 
         The spread learns from what the features are and never changes them.
         """
