@@ -1,5 +1,7 @@
 """AMUN: the untrained network is interpolation, tiles are exact, nothing of a tile is a statistic."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from thermoscale.errors import InvalidInput
 from thermoscale.numerics.tiling import predict_tiled
 from thermoscale_train.models.amun import Amun, AmunNetConfig
 from thermoscale_train.models.receptive import halo_px, receptive_radius
-from thermoscale_train.models.views import VIEWS, View
+from thermoscale_train.models.views import VIEWS, View, behind_lst
 
 
 def make(
@@ -66,8 +68,11 @@ def test_the_untrained_network_returns_its_interpolated_coarse_input(patch_px: i
     assert torch.equal(lst, coarse)
 
 
-def test_with_eight_views_the_answer_turns_with_the_scene() -> None:
-    one = make(patch_px=2)
+@pytest.mark.parametrize("aspect", [None, (1, 0)])
+def test_with_eight_views_the_answer_turns_with_the_scene(aspect: tuple[int, int] | None) -> None:
+    plain = make(patch_px=2)
+    one = Amun(replace(plain.config, aspect=aspect)).eval()
+    one.load_state_dict(plain.state_dict())
     eight = Amun(one.config, views=8).eval()
     eight.load_state_dict(one.state_dict())
     coarse, factors, valid = scene((32, 32))
@@ -76,8 +81,8 @@ def test_with_eight_views_the_answer_turns_with_the_scene() -> None:
 
     def answer(network: Amun, view: View) -> torch.Tensor:
         with torch.no_grad():
-            images = (view.of(image) for image in (coarse, factors, valid))
-            lst, spread = network(*images, *network.context(view.of(thumb), view.of(share)))
+            images = (view.of(coarse), view.of(factors, aspect), view.of_valid(valid, behind_lst(aspect)))
+            lst, spread = network(*images, *network.context(view.of(thumb, behind_lst(aspect)), view.of(share)))
         return view.undo(torch.cat([lst, spread]))
 
     for view in VIEWS[1:]:

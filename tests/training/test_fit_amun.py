@@ -110,6 +110,25 @@ def test_crops_turn_together_with_their_cells_and_truth(
     assert torch.isfinite(batch.factors).all()
 
 
+def test_the_aspect_of_a_crop_turns_with_its_ground(
+    pairs: Pairs, amun_settings: AmunSettings, amun_checkpoint: AmunCheckpoint
+) -> None:
+    samples = amun_settings.samples
+    scene = prepare_scenes(amun_checkpoint.config, pairs, samples)[0]
+    ground = torch.rand(scene.truth.shape, generator=torch.Generator().manual_seed(0))
+    scene = replace(scene, truth=ground, factors=downhill(ground[0]))
+    batch = draw_batch([scene], 8, samples, amun_checkpoint.config.multiple_px, np.random.default_rng(0), (0, 1))
+    inner = (..., slice(1, -1), slice(1, -1))  # a slope needs neighbours
+    for truth, factors in zip(batch.truth, batch.factors, strict=True):
+        torch.testing.assert_close(factors[inner], downhill(truth[0])[inner])
+
+
+def downhill(ground: torch.Tensor) -> torch.Tensor:
+    """Eastward and northward part ``[2, H, W]`` of the way down."""
+    south, east = torch.gradient(ground)
+    return torch.stack([-east, south])
+
+
 def test_every_patch_of_a_crop_covers_one_coarse_cell(
     pairs: Pairs, amun_settings: AmunSettings, amun_checkpoint: AmunCheckpoint
 ) -> None:
@@ -168,5 +187,5 @@ def test_simulated_pairs_have_the_cell_means_as_coarse(pairs: Pairs) -> None:
 
 
 def test_factors_of_one_meaning_share_a_group() -> None:
-    names = ("ndvi", "elevation", "red", "slope", "nir", "my_index", "population")
-    assert factor_groups(names) == ((0,), (1, 3), (2, 4), (5,), (6,))
+    names = ("ndvi", "elevation", "red", "slope", "nir", "my_index", "population", "month_sin", "hour")
+    assert factor_groups(names) == ((0,), (1, 3), (2, 4), (5,), (6,), (7, 8))

@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _short(settings: AmunSettings) -> AmunSettings:
     """A quarter of the steps: the synthetic world is easy, and a demo should not keep anybody waiting."""
-    return replace(settings, training=replace(settings.training, steps=settings.training.steps // 4))
+    training = replace(settings.training, steps=settings.training.steps // 4)
+    return replace(settings, training=training, refit=replace(settings.refit, steps=settings.refit.steps // 4))
 
 
 def run_demo(

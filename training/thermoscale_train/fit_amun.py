@@ -16,7 +16,7 @@ from thermoscale_train import losses
 from thermoscale_train.checkpoint import AmunCheckpoint
 from thermoscale_train.config import AmunLoss, AmunSamples, AmunSettings, TrainingSettings, settings_to_json
 from thermoscale_train.data.amun_samples import AmunBatch, AmunScene, draw_batch, prepare_scenes
-from thermoscale_train.data.factor_groups import factor_groups
+from thermoscale_train.data.factor_groups import aspect_channels, factor_groups
 from thermoscale_train.known_ground import scene_digests
 from thermoscale_train.loop import OnScore, Outcome, train
 from thermoscale_train.models.amun import THUMBNAIL_PX, Amun, AmunNetConfig
@@ -68,7 +68,7 @@ def fit_amun(
 
     def loss_of(drawn: list[AmunScene], step: int) -> Tensor:
         rng = np.random.default_rng([seed, step])
-        batch = draw_batch(drawn, settings.training.batch, samples, structure.multiple_px, rng)
+        batch = draw_batch(drawn, settings.training.batch, samples, structure.multiple_px, rng, structure.aspect)
         return _loss(network, batch, settings.loss, samples.margin_px, config.scale_factor**2)
 
     outcome = train(
@@ -177,6 +177,7 @@ def _structure(pairs: Pairs, settings: AmunSettings) -> AmunNetConfig:
         heads=sizes.heads,
         pool=sizes.token_patches * patch,
         patch_px=patch,
+        aspect=aspect_channels(names),
     )
 
 

@@ -13,7 +13,7 @@ from thermoscale.formats import Pairs
 from thermoscale.pipelines.amun import fine_to_coarse, prepare_tile_inputs, thumbnail
 from thermoscale.pipelines.amun_config import AmunConfig
 from thermoscale_train.config import AmunSamples
-from thermoscale_train.models.views import View
+from thermoscale_train.models.views import Compass, View, behind_lst
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,20 @@ def prepare_scenes(config: AmunConfig, pairs: Pairs, samples: AmunSamples) -> li
 
 
 def draw_batch(
-    scenes: Sequence[AmunScene], size: int, samples: AmunSamples, multiple_px: int, rng: np.random.Generator
+    scenes: Sequence[AmunScene],
+    size: int,
+    samples: AmunSamples,
+    multiple_px: int,
+    rng: np.random.Generator,
+    aspect: Compass | None = None,
 ) -> AmunBatch:
-    """Random crops of random scenes, each turned and mirrored at random together with its thumbnail.
+    """Random crops of random scenes, each turned and mirrored at random together with its thumbnail and its ``aspect``.
 
     Their corners are multiples of ``multiple_px``, as those of the served tiles are, so that the network sees coarse
     cells where it will see them.
     """
     chosen = rng.choice(len(scenes), size, replace=size > len(scenes))
-    crops = [_crop(scenes[i], samples.crop_px, multiple_px, rng) for i in chosen]
+    crops = [_crop(scenes[i], samples.crop_px, multiple_px, rng, aspect) for i in chosen]
     return AmunBatch(*(torch.stack(parts) for parts in zip(*crops, strict=True)))
 
 
@@ -111,11 +116,21 @@ def _padding(length: int, samples: AmunSamples, multiple_px: int) -> tuple[int, 
     return samples.margin_px, wanted - length - samples.margin_px
 
 
-def _crop(scene: AmunScene, side: int, multiple_px: int, rng: np.random.Generator) -> list[Tensor]:
+def _crop(
+    scene: AmunScene, side: int, multiple_px: int, rng: np.random.Generator, aspect: Compass | None
+) -> list[Tensor]:
     height, width = scene.coarse.shape[-2:]
     row, col = (multiple_px * int(rng.integers((length - side) // multiple_px + 1)) for length in (height, width))
     view = View(int(rng.integers(4)), bool(rng.integers(2)))
     window = (..., slice(row, row + side), slice(col, col + side))
-    images = (scene.coarse, scene.factors, scene.valid, scene.truth, scene.cells)
-    parts = [*(image[window] for image in images), scene.thumb, scene.thumb_valid]
-    return [*(view.of(part) for part in parts), scene.coarse_cells]
+    behind = behind_lst(aspect)
+    return [
+        view.of(scene.coarse[window]),
+        view.of(scene.factors[window], aspect),
+        view.of_valid(scene.valid[window], behind),
+        view.of(scene.truth[window]),
+        view.of(scene.cells[window]),
+        view.of(scene.thumb, behind),
+        view.of_valid(scene.thumb_valid, behind),
+        scene.coarse_cells,
+    ]

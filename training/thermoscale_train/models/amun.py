@@ -19,7 +19,7 @@ from thermoscale.errors import InvalidInput
 from thermoscale_train.models.attention import SceneContext, TileAttention, gated_sum
 from thermoscale_train.models.blocks import FFRDB, UNet, conv_unit
 from thermoscale_train.models.scene_bias import SceneBias, scene_moments
-from thermoscale_train.models.views import VIEWS
+from thermoscale_train.models.views import VIEWS, Compass, behind_lst
 
 THUMBNAIL_PX = 32
 ONE_SIGMA = 0.6827
@@ -35,6 +35,7 @@ class AmunNetConfig:
     Attributes:
         groups: factor channels of each group, by index; empty for a network without factors, which then attends to LST.
         factor_offset, factor_scale: training statistics of each factor, in its unit.
+        aspect: channels of the aspect's sine and cosine among the factors, which a turned view turns.
         detail_scale: typical size of (fine - interpolated coarse), K; the unit in which the network sees and answers.
         width: channels at full resolution. depth: levels of the U-Net. growth: of the dense blocks.
         heads: of the attention. pool: fine pixels per side of a token.
@@ -52,6 +53,7 @@ class AmunNetConfig:
     heads: int = 4
     pool: int = 8
     patch_px: int = 1
+    aspect: Compass | None = None
 
     def __post_init__(self) -> None:
         if self.patch_px < 1 or self.pool % self.patch_px:
@@ -110,7 +112,9 @@ class Amun(nn.Module):
             k and v ``[V * B, C, 1024]``, gate ``[V * B, G]``, bias ``[B, 1]`` K.
         """
         moments = scene_moments(thumb, thumb_valid)
-        seen = [self._seen_context(view.of(thumb), view.of(thumb_valid), moments) for view in self.views]
+        aspect = behind_lst(self.config.aspect)
+        thumbs = [(view.of(thumb, aspect), view.of_valid(thumb_valid, aspect)) for view in self.views]
+        seen = [self._seen_context(*images, moments) for images in thumbs]
         k, v, gate = (torch.cat(parts) for parts in zip(*seen, strict=True))
         return k, v, gate, self.scene_bias(moments)
 
@@ -141,8 +145,9 @@ class Amun(nn.Module):
         contexts = zip(*(part.chunk(len(self.views)) for part in (k, v, gate)), strict=True)
         answers = []
         for view, (seen_k, seen_v, seen_gate) in zip(self.views, contexts, strict=True):
-            seen = None if factors is None else view.of(factors)
-            answer = self.detail(view.of(coarse), seen, view.of(valid), seen_k, seen_v, seen_gate, bias)
+            seen = None if factors is None else view.of(factors, self.config.aspect)
+            seen_valid = view.of_valid(valid, behind_lst(self.config.aspect))
+            answer = self.detail(view.of(coarse), seen, seen_valid, seen_k, seen_v, seen_gate, bias)
             answers.append([view.undo(image) for image in answer])
         lst, spread = (sum(images[1:], images[0]) / len(images) for images in zip(*answers, strict=True))
         return lst, self.spread_factor * (spread.square() + self.scene_bias.surprise.square()).sqrt()
