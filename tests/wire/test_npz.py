@@ -20,9 +20,9 @@ from thermoscale.wire.npz import _directory, decode_npz, encode_npz, json_of, te
 LIMITS = Limits()
 SMALL = Limits(max_inflated_bytes=2**20, ratio_free_bytes=2**16, max_arrays=4)
 DTYPES = st.sampled_from([np.dtype(t) for t in ("f4", "f8", ">f4", "f2", "u1", "i4", ">i8", "u2", "?", "U3", ">U2")])
-ARRAYS = DTYPES.flatmap(
-    lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4))
-)
+UNICODE = {"alphabet": st.characters(codec="utf-8")}
+SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
+ARRAYS = DTYPES.flatmap(lambda dtype: hnp.arrays(dtype, SHAPES, elements=UNICODE))
 NAMES = st.from_regex(r"\A[a-z_][a-z0-9_]{0,8}\Z")
 BODY = encode_npz(
     {"coarse": np.arange(20, dtype=np.float32).reshape(4, 5), "time": "2020-10-02", "window": np.arange(4)}
