@@ -16,7 +16,7 @@ from thermoscale_train.config import AmunSettings, AmunTiles
 from thermoscale_train.data.amun_samples import draw_batch, prepare_scenes
 from thermoscale_train.data.factor_groups import factor_groups
 from thermoscale_train.data.simulated import simulate_coarse
-from thermoscale_train.fit_amun import fit_amun, mean_rmse
+from thermoscale_train.fit_amun import fit_amun, mean_log_spread, mean_rmse
 from thermoscale_train.models.receptive import receptive_radius
 from thermoscale_train.networks import amun_context_network, amun_tile_network
 
@@ -56,6 +56,11 @@ def test_in_the_end_validation_scenes_train_too_and_a_killed_refit_is_the_same_r
     rough = replace(valid, fine=valid.fine + np.random.default_rng(0).normal(0, 3, valid.fine.shape).astype(np.float32))
     other, chosen = (fit_amun(train, rough, one, seed=0) for one in (amun_settings, without))
     first = fit_amun(train, valid, without, seed=0)
+    scenes = prepare_scenes(first.config, valid, amun_settings.samples)
+    with torch.no_grad():
+        spreads = [mean_log_spread(one.build(), scenes) for one in (first, resumed)]
+    assert spreads[0] == pytest.approx(spreads[1], abs=1e-5)
+    assert resumed.state["spread_factor"] != first.state["spread_factor"]
     kernel = "lst_stem.0.weight"
     assert torch.equal(chosen.state[kernel], first.state[kernel])
     assert not torch.equal(other.state[kernel], resumed.state[kernel])

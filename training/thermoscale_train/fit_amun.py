@@ -1,5 +1,6 @@
 """Fit AMUN on pairs."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def fit_amun(
     """Train on the scenes of ``pairs_train``; those of ``pairs_valid`` choose the best weights and scale the spread.
 
     Then both are training scenes: the bias of the coarse sensor is fitted to all of them, and the network trains some
-    last steps (``settings.refit``). The metrics and the scale of the spread are those before, on scenes unseen.
+    last steps (``settings.refit``). The metrics and the mean spread are those before, on scenes unseen.
 
     Deterministic for a seed and a number of threads.
 
@@ -88,6 +89,8 @@ def fit_amun(
     network.scene_bias.fit(*_scene_means(both))
     if settings.refit.steps:
         last = _without_surprise(network, both)
+        with torch.no_grad():
+            log_spread = mean_log_spread(network, judged)
         train(
             network,
             lambda step: loss_of(last, settings.training.steps + step),
@@ -97,6 +100,8 @@ def fit_amun(
             progress=progress,
             resume=resume and resume.with_suffix(".refit.pt"),
         )
+        with torch.no_grad():  # a network that trains on a scene is sure of it, and soon of others, too
+            network.spread_factor.mul_(math.exp(log_spread - mean_log_spread(network, judged)))
     return AmunCheckpoint(
         config=config,
         network=network.config,
@@ -121,6 +126,11 @@ def mean_rmse(network: Amun, scenes: list[AmunScene]) -> float:
         lst, _ = _answer(network, scene)
         errors.append(_rmse(lst, scene.truth))
     return float(np.mean(errors))
+
+
+def mean_log_spread(network: Amun, scenes: list[AmunScene]) -> float:
+    """Mean over the scenes of each one's mean logarithm of the spread, K."""
+    return float(np.mean([float(_answer(network, scene)[1].log().mean()) for scene in scenes]))
 
 
 def _answer(network: Amun, scene: AmunScene) -> tuple[Tensor, Tensor]:
