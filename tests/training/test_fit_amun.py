@@ -66,6 +66,24 @@ def test_in_the_end_validation_scenes_train_too_and_a_killed_refit_is_the_same_r
     assert not torch.equal(other.state[kernel], resumed.state[kernel])
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_is_refused_where_there_is_none(pairs: Pairs, amun_settings: AmunSettings) -> None:
+    with pytest.raises(InvalidInput, match="device is cuda, but torch finds none"):
+        fit_amun(pairs.subset(range(4)), pairs.subset((4, 5)), amun_settings, seed=0, device="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_trains_the_same_network(pairs: Pairs, amun_settings: AmunSettings, tmp_path: Path) -> None:
+    train, valid, state = pairs.subset(range(4)), pairs.subset((4, 5)), tmp_path / "fit.pt"
+    on_cpu = fit_amun(train, valid, amun_settings, seed=0, device="cpu")
+    found = fit_amun(train, valid, amun_settings, seed=0, device="cuda", resume=state)
+    assert found.training["device"] == "cuda"
+    for name, value in found.state.items():
+        torch.testing.assert_close(value, on_cpu.state[name], atol=1e-3, rtol=1e-2)
+    resumed = fit_amun(train, valid, amun_settings, seed=0, device="cpu", resume=state)
+    assert all(torch.equal(resumed.state[name], found.state[name]) for name in found.state)
+
+
 def test_the_halo_covers_the_receptive_radius(amun_checkpoint: AmunCheckpoint) -> None:
     config = amun_checkpoint.config
     assert receptive_radius(amun_checkpoint.network) <= config.halo_px

@@ -24,6 +24,7 @@ from thermoscale_train.checkpoint import AmunCheckpoint, IustfmCheckpoint, load_
 from thermoscale_train.config import load_amun_settings, load_iustfm_settings
 from thermoscale_train.data.simulated import simulate_coarse
 from thermoscale_train.data.split import split_by_ground
+from thermoscale_train.devices import DEVICES
 from thermoscale_train.export import export_amun, export_iustfm
 from thermoscale_train.fit import fit_amun, fit_iustfm
 from thermoscale_train.fit_iustfm import notes_on
@@ -102,6 +103,7 @@ def _add_pipelines(parser: argparse.ArgumentParser, *, from_checkpoint: bool) ->
     amun.add_argument("--experiment", choices=("real", "simulated"), default="real", help="default %(default)s")
     amun.add_argument("--valid-share", type=float, default=0.15, help="of the scenes, choose the weights (0.15)")
     amun.add_argument("--test-share", type=float, default=0.25, help="of the scenes, take no part (0.25); 0 for none")
+    amun.add_argument("--device", choices=DEVICES, default="auto", help="of the training; auto is CUDA if there is one")
     if from_checkpoint:
         help_text = "ways to look at each tile, turned and mirrored: more are more exact and as much slower (1)"
         amun.add_argument("--views", type=int, choices=VIEW_COUNTS, default=1, help=help_text)
@@ -154,6 +156,7 @@ def _fit_amun(args: argparse.Namespace) -> AmunCheckpoint:
         seed=args.seed,
         progress=True,
         resume=None if args.resume is None else args.resume / "amun.pt",
+        device=args.device,
     )
     return _with_provenance(checkpoint, args, experiment=args.experiment)
 

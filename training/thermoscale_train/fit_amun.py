@@ -18,6 +18,7 @@ from thermoscale_train.checkpoint import AmunCheckpoint
 from thermoscale_train.config import AmunLoss, AmunSamples, AmunSettings, TrainingSettings, settings_to_json
 from thermoscale_train.data.amun_samples import AmunBatch, AmunScene, draw_batch, prepare_scenes
 from thermoscale_train.data.factor_groups import aspect_channels, factor_groups
+from thermoscale_train.devices import torch_device
 from thermoscale_train.known_ground import scene_digests
 from thermoscale_train.loop import OnScore, Outcome, train
 from thermoscale_train.models.amun import THUMBNAIL_PX, Amun, AmunNetConfig
@@ -41,22 +42,27 @@ def fit_amun(
     resume: Path | None = None,
     sky: str = "clear-sky",
     on_score: OnScore | None = None,
+    device: str = "auto",
 ) -> AmunCheckpoint:
     """Train on the scenes of ``pairs_train``; those of ``pairs_valid`` choose the best weights and scale the spread.
 
     Then both are training scenes: the bias of the coarse sensor is fitted to all of them, and the network trains some
     last steps (``settings.refit``). The metrics and the mean spread are those before, on scenes unseen.
 
-    Deterministic for a seed and a number of threads.
+    Deterministic for a seed and a number of threads, on the CPU. On CUDA the batches are the same, but some sums have
+    no fixed order.
 
     Args:
         resume: file that keeps the state of an unfinished run.
         on_score: told the RMSE on ``pairs_valid``, without what no scene foretells of its mean, at every evaluation;
             may end the run.
+        device: where the steps are computed, one of :data:`thermoscale_train.devices.DEVICES`.
 
     Raises:
-        InvalidInput: no truth, a scale factor that is not whole, different factors, or sizes that leave no tile.
+        InvalidInput: no such device, no truth, a scale factor that is not whole, different factors, or sizes that leave
+            no tile.
     """
+    place = torch_device(device)
     torch.manual_seed(seed)
     structure = _structure(pairs_train, settings)
     config = _pipeline_config(pairs_train, pairs_valid, structure, settings)
@@ -65,7 +71,7 @@ def fit_amun(
     judged = prepare_scenes(config, pairs_valid, samples)
     network = Amun(_with_detail_scale(structure, known))
     network.scene_bias.fit(*_scene_means(known))
-    scenes, scored = _without_surprise(network, known), _without_surprise(network, judged)
+    scenes, scored = (_on(place, _without_surprise(network, part)) for part in (known, judged))
 
     def loss_of(drawn: list[AmunScene], step: int) -> Tensor:
         rng = np.random.default_rng([seed, step])
@@ -73,7 +79,7 @@ def fit_amun(
         return _loss(network, batch, settings.loss, samples.margin_px, config.scale_factor**2)
 
     outcome = train(
-        network,
+        network.to(place),
         lambda step: loss_of(scenes, step),
         lambda: mean_rmse(network, scored),
         settings.training,
@@ -82,17 +88,17 @@ def fit_amun(
         resume=resume,
         on_score=on_score,
     )
-    _calibrate(network, judged, seed)
+    _calibrate(network.cpu(), judged, seed)
     with torch.no_grad():
         rmse = mean_rmse(network, judged)
     both = [*known, *judged]
     network.scene_bias.fit(*_scene_means(both))
     if settings.refit.steps:
-        last = _without_surprise(network, both)
+        last = _on(place, _without_surprise(network, both))
         with torch.no_grad():
             log_spread = mean_log_spread(network, judged)
         train(
-            network,
+            network.to(place),
             lambda step: loss_of(last, settings.training.steps + step),
             lambda: mean_rmse(network, last),
             _refit_settings(settings),
@@ -101,13 +107,13 @@ def fit_amun(
             resume=resume and resume.with_suffix(".refit.pt"),
         )
         with torch.no_grad():  # a network that trains on a scene is sure of it, and soon of others, too
-            network.spread_factor.mul_(math.exp(log_spread - mean_log_spread(network, judged)))
+            network.spread_factor.mul_(math.exp(log_spread - mean_log_spread(network.cpu(), judged)))
     return AmunCheckpoint(
         config=config,
         network=network.config,
         state=network.state_dict(),
         golden=_golden(pairs_valid, config),
-        training=_training_record(pairs_train, pairs_valid, settings, seed, outcome),
+        training={**_training_record(pairs_train, pairs_valid, settings, seed, outcome), "device": place.type},
         metrics={"valid": {"rmse": rmse, "rmse_detail": outcome.best_score, "rmse_bicubic": _bicubic_rmse(judged)}},
         sky=sky,
     )
@@ -243,6 +249,10 @@ def _scene_means(scenes: list[AmunScene]) -> tuple[Tensor, Tensor]:
     thumbs, shares = (torch.stack([getattr(scene, name) for scene in scenes]) for name in ("thumb", "thumb_valid"))
     missed = torch.stack([(scene.truth - scene.coarse).nanmean() for scene in scenes])
     return scene_moments(thumbs, shares), missed
+
+
+def _on(place: torch.device, scenes: list[AmunScene]) -> list[AmunScene]:
+    return [AmunScene(**{name: image.to(place) for name, image in vars(scene).items()}) for scene in scenes]
 
 
 def _without_surprise(network: Amun, scenes: list[AmunScene]) -> list[AmunScene]:
